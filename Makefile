@@ -1,0 +1,69 @@
+# Everything sets itself up: a virtual environment, the build tools, the build.
+#
+#   make demo    watch a real KVM guest's memory
+#   make test    all tests; what lacks a program says how to install it
+#   make bench   how fast, as ratios measured here; bench-docs keeps them in docs/benchmarks.md
+#   make lint    ruff and mypy
+#   make sample  record the demo's sample anew and draw the README's picture from it
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: demo test test-c test-python bench bench-docs lint sample clean headers
+
+demo: $(VENV)/ready
+	@$(BIN)/mempattern demo
+
+test: test-c test-python
+
+test-c: $(VENV)/ready
+	@for kind in c c-sanitized; do \
+	    test -e build/$$kind/build.ninja || meson setup build/$$kind \
+	        -Dnative_tests=true -Db_lundef=false \
+	        -Db_sanitize=$$([ $$kind = c ] && echo none || echo address,undefined) || exit 1; \
+	    meson test -C build/$$kind --print-errorlogs || exit 1; \
+	done
+
+test-python: $(VENV)/ready
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+bench: $(VENV)/ready
+	$(BIN)/python -m pytest benches -q --benchmark-columns=min,median,max
+
+# The same, with its raw values and the table made from them kept in the repository.
+bench-docs: $(VENV)/ready
+	@mkdir -p benches/results
+	$(BIN)/python -m pytest benches -q --benchmark-columns=min,median,max \
+	    --benchmark-json=benches/results/foundation.json
+	$(BIN)/python benches/table.py benches/results/foundation.json > docs/benchmarks.md
+
+lint: $(VENV)/ready
+	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation -e '.[lint]'
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+sample: $(VENV)/ready
+	rm -f src/mempattern/sample/demo.mpt
+	$(BIN)/mempattern demo --record src/mempattern/sample/demo.mpt
+	$(BIN)/python docs/draw_demo.py
+
+clean:
+	rm -rf $(VENV) build
+
+# The package, editable: Python changes are live, and C changes are rebuilt on import.
+$(VENV)/ready: pyproject.toml | headers
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --disable-pip-version-check 'meson-python>=0.17' 'meson>=1.5' ninja 'cffi>=2.1'
+	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation -e '.[test,bench]'
+	touch $@
+
+# Debian's gcc and python3 come without the headers that a C extension needs.
+headers:
+	@echo '#include <Python.h>' | $${CC:-cc} -fsyntax-only -x c -I"$$($(PYTHON) -c \
+	    'import sysconfig; print(sysconfig.get_paths()["include"])')" - 2>/dev/null \
+	|| { echo "The C headers of Python are missing; installing python3-dev and libc6-dev."; \
+	     export DEBIAN_FRONTEND=noninteractive; \
+	     apt-get install -y -qq python3-dev libc6-dev >/dev/null \
+	     || { apt-get update -qq && apt-get install -y -qq python3-dev libc6-dev >/dev/null; } \
+	     || { echo "That needs root. Run: sudo apt-get install python3-dev libc6-dev"; exit 1; }; }

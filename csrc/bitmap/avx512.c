@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* AVX-512 with VPOPCNTDQ (Ice Lake, Zen 4 and later): a line is one register. */
+#include "kernels.h"
+
+#if defined(__x86_64__) || defined(MPAT_SIMDE)
+
+#ifdef MPAT_SIMDE
+#include "simde_shim.h"
+
+static int supported(void)
+{
+    return 1;
+}
+#else
+static int supported(void)
+{
+    /* Each reads XCR0 as well (libgcc, compiler-rt): an OS that does not save ZMM says no. */
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512vpopcntdq") && __builtin_cpu_supports("popcnt") &&
+           __builtin_cpu_supports("bmi");
+}
+
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,popcnt,bmi")
+#include <immintrin.h>
+#endif
+
+typedef uint64_t vec __attribute__((vector_size(64), aligned(8), may_alias));
+
+static inline __m512i load(const uint64_t *p)
+{
+    return _mm512_loadu_si512((const void *)p);
+}
+
+static inline uint32_t word_count(uint64_t w)
+{
+    return (uint32_t)__builtin_popcountll(w);
+}
+
+static inline int line_any(const uint64_t *p)
+{
+    __m512i v = load(p);
+    return _mm512_test_epi64_mask(v, v) != 0;
+}
+
+static inline uint64_t block_any(const uint64_t *p)
+{
+    uint64_t active = 0;
+    for (unsigned i = 0; i < MPAT_BLOCK_LINES; i += 4, p += 4 * MPAT_LINE_WORDS) {
+        __m512i a = load(p), b = load(p + 8), c = load(p + 16), d = load(p + 24);
+        __m512i any = _mm512_or_si512(_mm512_or_si512(a, b), _mm512_or_si512(c, d));
+        if (_mm512_test_epi64_mask(any, any) == 0)
+            continue;
+        active |= (uint64_t)((_mm512_test_epi64_mask(a, a) != 0) |
+                             (_mm512_test_epi64_mask(b, b) != 0) << 1 |
+                             (_mm512_test_epi64_mask(c, c) != 0) << 2 |
+                             (_mm512_test_epi64_mask(d, d) != 0) << 3)
+                  << i;
+    }
+    return active;
+}
+
+static inline uint32_t line_count(const uint64_t *p)
+{
+    return (uint32_t)_mm512_reduce_add_epi64(_mm512_popcnt_epi64(load(p)));
+}
+
+static inline void lines_count(const uint64_t *p, uint64_t n, uint32_t *out)
+{
+    for (uint64_t i = 0; i < n; i++, p += MPAT_LINE_WORDS)
+        out[i] = line_count(p);
+}
+
+static inline void put(uint64_t *p, __m512i v, int stream)
+{
+    if (stream)
+        _mm512_stream_si512((void *)p, v);
+    else
+        _mm512_store_si512((void *)p, v);
+}
+
+static inline void line_clear(uint64_t *p, int stream)
+{
+    put(p, _mm512_setzero_si512(), stream);
+}
+
+static inline void stores_done(void)
+{
+    _mm_sfence();
+}
+
+static inline uint64_t line_fuse(const uint64_t *cur, const uint64_t *prev, uint64_t *next,
+                                 uint64_t *ever, uint64_t before, int stream)
+{
+    __m512i c = load(cur), e = load(ever), r = _mm512_and_si512(c, load(prev));
+    __m512i f = _mm512_andnot_si512(e, c);
+    /* The word in front of each word, whose top bit continues a run. */
+    __m512i b = _mm512_alignr_epi64(c, _mm512_set1_epi64((long long)before), 7);
+    __m512i s = _mm512_or_si512(_mm512_slli_epi64(c, 1), _mm512_srli_epi64(b, 63));
+
+    put(next, c, stream);
+    if (_mm512_test_epi64_mask(f, f))
+        _mm512_store_si512((void *)ever, _mm512_or_si512(e, c));
+    /* Lane counts are at most 64: four of them share a lane, and one reduction sums them all. */
+    __m512i dirty = _mm512_popcnt_epi64(c), redirtied = _mm512_popcnt_epi64(r);
+    __m512i fresh = _mm512_popcnt_epi64(f);
+    __m512i runs = _mm512_popcnt_epi64(_mm512_andnot_si512(s, c));
+    __m512i low = _mm512_or_si512(dirty, _mm512_slli_epi64(redirtied, 16));
+    __m512i high = _mm512_or_si512(fresh, _mm512_slli_epi64(runs, 16));
+    return (uint64_t)_mm512_reduce_add_epi64(_mm512_or_si512(low, _mm512_slli_epi64(high, 32)));
+}
+
+#define HAVE_BOOK_BLOCK
+#include "book.inc.h"
+
+#define KERNEL_SYMBOL mpat_kernel_avx512
+#define KERNEL_NAME "avx512"
+#define KERNEL_SUPPORTED supported
+#include "loops.inc.h"
+#ifndef MPAT_SIMDE
+#pragma GCC pop_options
+#endif
+
+#else
+typedef int mpat_avx512_is_for_x86; /* ISO C wants something in a file */
+#endif

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Internal: what a kernel does for the rest of the library.
+ *
+ * Everything works in lines of 8 words (512 pages, one cache line). Each stored bitmap has a
+ * summary with one bit a line, set where the line is not zero: 64 lines are judged by one word, so
+ * what stayed clean is neither read nor written, whatever the group size.
+ */
+#ifndef MPAT_KERNELS_H
+#define MPAT_KERNELS_H
+
+#include "mempattern.h"
+
+#define MPAT_LINE_WORDS 8u
+#define MPAT_BLOCK_LINES 64u /* lines judged by one summary word */
+
+/* Bits of the last word that stand for pages. */
+static inline uint64_t mpat_last_mask(uint64_t n_pages)
+{
+    return n_pages % 64 ? (UINT64_C(1) << n_pages % 64) - 1 : ~UINT64_C(0);
+}
+
+static inline uint64_t mpat_lines(uint64_t n_words)
+{
+    return n_words / MPAT_LINE_WORDS + (n_words % MPAT_LINE_WORDS != 0);
+}
+
+/* An input bitmap: only 8-byte aligned, may end at a guard page, may have bits past its end. */
+struct mpat_input {
+    const uint64_t *words;
+    uint64_t n_words;
+    uint64_t last_mask;
+};
+
+/* A bitmap of our own: 64-byte aligned, whole lines, zero past its end. */
+struct mpat_slot {
+    uint64_t *words;
+    uint64_t *lines; /* the summary */
+};
+
+/* One region's group arrays, 64-byte aligned and padded to whole blocks of 64 groups. */
+struct mpat_group_arrays {
+    uint32_t *dirty, *redirtied, *fresh, *touched, *active_intervals, *streak;
+    int32_t *last_active;
+    uint64_t *dirty_total;
+    double *rate; /* decaying sum, see stats.c */
+};
+
+/* The fused pass over one region. prev and next are the same slot in a history of depth 1. */
+struct mpat_pass {
+    struct mpat_input cur;
+    struct mpat_slot prev, next;
+    uint64_t *ever;
+    struct mpat_group_arrays groups;
+    uint64_t group_words;
+    double weight; /* of one dirty page in rate */
+    int32_t now;   /* index of this interval */
+    int stream;    /* next is too large to stay in cache: store around it */
+    mpat_seen seen; /* out; zeroed by the caller */
+};
+
+/* Slots of one region's ring, all of them seen. */
+struct mpat_ring_view {
+    const uint64_t *words, *lines;
+    uint64_t words_stride, lines_stride; /* from one slot to the next */
+    uint32_t n_slots;
+    uint64_t n_words;
+};
+
+struct mpat_kernel {
+    const char *name;
+    int (*supported)(void);
+    /* counts[g] for groups of group_words words */
+    void (*counts)(const struct mpat_input *in, uint64_t group_words, uint32_t *counts);
+    void (*pass)(struct mpat_pass *pass);
+    /* slot = in */
+    void (*append)(const struct mpat_input *in, const struct mpat_slot *slot);
+    /* out = bits set in at least at_least (>= 1) of the slots */
+    void (*hot)(const struct mpat_ring_view *ring, uint32_t at_least, uint64_t *out);
+};
+
+extern const struct mpat_kernel mpat_kernel_scalar;
+#if defined(__x86_64__)
+extern const struct mpat_kernel mpat_kernel_avx2;
+#endif
+#if defined(__x86_64__) || defined(MPAT_SIMDE)
+extern const struct mpat_kernel mpat_kernel_avx512;
+#endif
+#if defined(__aarch64__) || defined(MPAT_SIMDE)
+extern const struct mpat_kernel mpat_kernel_neon;
+#endif
+
+/* The kernel in use; 0, -ENOENT or -ENOTSUP. */
+int mpat_kernel_get(const struct mpat_kernel **out);
+
+#endif

@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * mempattern: dirty-page bitmaps in, per-group access statistics out.
+ *
+ * This is the whole public C API. It needs no Python and no thread of its own.
+ *
+ * Conventions, for every function unless it says otherwise:
+ *   - int results are 0 or a negative errno; other results come through out-parameters, which are
+ *     left untouched on failure, but for bitmaps[], whose content is then undefined;
+ *   - -EINVAL answers a null pointer, -ENOMEM a lack of memory in what creates or opens;
+ *   - nothing is printed and nothing aborts;
+ *   - a bitmap is an array of little-endian 64-bit words, 8-byte aligned, as many as
+ *     mpat_bitmap_words(n_pages); bit i of word w is page 64*w + i (Linux
+ *     Documentation/virt/kvm/api.rst, 4.8 KVM_GET_DIRTY_LOG). Bits past n_pages are ignored on
+ *     input and zero on output;
+ *   - pointers are borrowed for the call only; what a *_create or *_open function returns is owned
+ *     by the caller until the matching *_destroy or *_close, which accept NULL;
+ *   - an object may be used by one thread at a time. A second thread that comes in the middle of a
+ *     call gets -EBUSY and changes nothing. Different objects are independent;
+ *   - times are CLOCK_MONOTONIC nanoseconds, sizes are pages: whatever one bit of the bitmap means.
+ */
+#ifndef MEMPATTERN_H
+#define MEMPATTERN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define MPAT_API __attribute__((visibility("default")))
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* cdef begin: what follows, up to "cdef end", is also what cffi reads */
+
+/* ---- kernels: one implementation per instruction set, chosen at run time ------------------- */
+
+/*
+ * Name of the i-th kernel that this CPU and operating system can run, best first, or NULL past the
+ * last one. "scalar" always runs and comes last. The string is static.
+ */
+MPAT_API const char *mpat_kernel_available(size_t i);
+
+/*
+ * Name of the kernel in use: the one last chosen with mpat_kernel_use(), else the one named by the
+ * environment variable MEMPATTERN_KERNEL, else the best available. NULL when the environment names
+ * one that cannot run here. Any thread.
+ */
+MPAT_API const char *mpat_kernel_active(void);
+
+/*
+ * Use the named kernel from now on, for every object and thread; NULL returns to the default above.
+ * -ENOENT: no kernel of that name. -ENOTSUP: this CPU or operating system cannot run it. Functions
+ * that need a kernel return the same errors when MEMPATTERN_KERNEL names such a one.
+ */
+MPAT_API int mpat_kernel_use(const char *name);
+
+/* ---- bitmaps ------------------------------------------------------------------------------- */
+
+/* Words of a bitmap of n_pages: KVM rounds up to whole 64-bit words. */
+MPAT_API uint64_t mpat_bitmap_words(uint64_t n_pages);
+
+/*
+ * A zeroed bitmap that ends at an inaccessible guard page, so that a kernel which believes the
+ * memslot is larger fails with EFAULT instead of overwriting memory. Free with mpat_bitmap_free and
+ * the same n_pages. -EINVAL: n_pages is 0. -ENOMEM.
+ */
+MPAT_API int mpat_bitmap_alloc(uint64_t n_pages, uint64_t **out);
+MPAT_API void mpat_bitmap_free(uint64_t *bitmap, uint64_t n_pages);
+
+/*
+ * counts[g] = dirty pages of group g, for the ceil(n_pages / group_pages) groups of the bitmap.
+ * -EINVAL: a null pointer, n_pages 0, or group_pages 0 or no multiple of 64.
+ */
+MPAT_API int mpat_group_counts(const uint64_t *bitmap, uint64_t n_pages, uint32_t group_pages,
+                               uint32_t *counts);
+
+/* ---- history: the last bitmaps of every region, and pages hot in them ----------------------- */
+
+typedef struct mpat_history mpat_history;
+
+/*
+ * Remembers the last `depth` intervals (1 to 255) of n_regions regions: depth bits a page.
+ * -EINVAL: no region, a region of 0 pages, a depth out of range. -ENOMEM.
+ */
+MPAT_API int mpat_history_create(const uint64_t *region_pages, size_t n_regions, uint32_t depth,
+                                 mpat_history **out);
+MPAT_API void mpat_history_destroy(mpat_history *history);
+
+/*
+ * Append one interval: bitmaps[r] is region r's bitmap. -EPERM: the history belongs to an
+ * mpat_stats, whose update appends to it.
+ */
+MPAT_API int mpat_history_update(mpat_history *history, const uint64_t *const *bitmaps);
+
+/*
+ * out = pages of the region dirty in at least `at_least` of the remembered intervals (1 to depth);
+ * fewer intervals seen count as clean ones. out holds mpat_bitmap_words() words.
+ * -EINVAL: region or at_least out of range.
+ */
+MPAT_API int mpat_history_hot_pages(mpat_history *history, size_t region, uint32_t at_least,
+                                    uint64_t *out);
+
+/* Intervals remembered now: at most depth. */
+MPAT_API uint32_t mpat_history_length(const mpat_history *history);
+
+/* ---- group statistics ---------------------------------------------------------------------- */
+
+typedef struct mpat_stats mpat_stats;
+
+/* What one interval did to one region. */
+typedef struct mpat_seen {
+    uint64_t dirty_pages;     /* written in this interval */
+    uint64_t redirtied_pages; /* of these, also written in the previous interval */
+    uint64_t fresh_pages;     /* of these, never written before */
+    uint64_t active_groups;   /* groups with at least one dirty page */
+    uint64_t runs;            /* maximal runs of consecutive dirty pages, across group edges */
+} mpat_seen;
+
+/* One entry a group, owned by the mpat_stats, valid until it is destroyed, rewritten by update. */
+typedef struct mpat_groups {
+    size_t n_groups;
+    const uint32_t *dirty;            /* pages, this interval */
+    const uint32_t *redirtied;        /* pages, this interval */
+    const uint32_t *fresh;            /* pages, this interval */
+    const uint32_t *touched;          /* distinct pages ever dirty */
+    const uint32_t *active_intervals; /* intervals in which the group had a dirty page */
+    const uint32_t *streak;           /* intervals in a row up to this one; 0 if not active now */
+    const int32_t *last_active;       /* index of the last such interval from 0, -1 if none */
+    const uint64_t *dirty_total;      /* sum of dirty over all intervals */
+} mpat_groups;
+
+/*
+ * Statistics by groups of group_pages pages, each region's groups counted from its start; the last
+ * group may be short. The write rates of mpat_stats_write_rate() are weighted with half_life_s.
+ *
+ * history: NULL, or a history with the same regions that has seen no interval yet; it is then
+ * appended to by mpat_stats_update() in the same pass over memory, must outlive the stats and can
+ * belong to one mpat_stats only. Without it the stats keep the previous bitmap themselves.
+ *
+ * -EINVAL: no region, a region of 0 pages, group_pages 0 or no multiple of 64, half_life_s not
+ * positive and finite, a history that does not fit. -ENOMEM.
+ */
+MPAT_API int mpat_stats_create(const uint64_t *region_pages, size_t n_regions,
+                               uint32_t group_pages, double half_life_s, mpat_history *history,
+                               mpat_stats **out);
+MPAT_API void mpat_stats_destroy(mpat_stats *stats);
+
+/*
+ * Count one interval that lasted duration_s seconds: bitmaps[r] is region r's bitmap, seen[r] what
+ * it did. One pass over memory. The bitmaps must not change during the call (the counts would not
+ * add up) and may be reused as soon as it returns. -EINVAL: duration_s not positive and finite.
+ * -EOVERFLOW: 2^31 - 1 intervals were counted, or more seconds than a double holds. Nothing is
+ * counted on failure.
+ */
+MPAT_API int mpat_stats_update(mpat_stats *stats, const uint64_t *const *bitmaps,
+                               double duration_s, mpat_seen *seen);
+
+/* The region's arrays. -EINVAL: no such region. */
+MPAT_API int mpat_stats_groups(const mpat_stats *stats, size_t region, mpat_groups *out);
+
+/*
+ * out[g] = pages/s written by group g: the mean of the intervals' rates over the time observed so
+ * far, weighted by 2^(-age / half_life); 0 before the first interval. n_groups entries.
+ */
+MPAT_API int mpat_stats_write_rate(mpat_stats *stats, size_t region, double *out);
+
+/* Bytes reserved by the object, without a history given from outside; not NULL. What was never
+ * written to is mostly not backed by memory. */
+MPAT_API uint64_t mpat_stats_bytes(const mpat_stats *stats);
+MPAT_API uint64_t mpat_history_bytes(const mpat_history *history);
+
+/* ---- KVM: the dirty log and the dirty ring of a VM of this process -------------------------- */
+
+/*
+ * All of these take descriptors that the VMM opened and may close at any time: what is needed of
+ * them is duplicated, so that a number that comes to mean another file does no harm. The VM lives
+ * until they are closed. KVM refuses the VM's ioctls from another process, and so from a forked
+ * child (-EIO).
+ */
+
+typedef struct mpat_memslot {
+    uint32_t slot; /* as in kvm_userspace_memory_region: address space in bits 16-31, id in 0-15 */
+    uint64_t n_pages;
+} mpat_memslot;
+
+/* What one collection cost and covered. */
+typedef struct mpat_collection {
+    int64_t start_ns;       /* end of the previous collection, or of open */
+    int64_t end_ns;         /* end of this collection */
+    int64_t collect_ns;     /* time spent in this collection */
+    uint64_t lost_pages;    /* 0: none known to be missing; else a rough lower bound */
+    uint64_t ring_entries;  /* entries harvested; 0 for the log */
+} mpat_collection;
+
+/* Where a KVM function failed; filled on failure only. May be NULL. */
+typedef struct mpat_kvm_fault {
+    uint32_t slot;     /* the memslot */
+    uint64_t page;     /* the page, for a ring entry past the end of its memslot */
+    const char *call;  /* the ioctl, capability or argument at fault, a static string */
+} mpat_kvm_fault;
+
+typedef struct mpat_kvm_log mpat_kvm_log;
+
+#define MPAT_KVM_MANUAL_PROTECT 1 /* KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE */
+#define MPAT_KVM_INITIALLY_SET 2  /* KVM_DIRTY_LOG_INITIALLY_SET, only with the above */
+
+/*
+ * Read the dirty log of memslots that already have KVM_MEM_LOG_DIRTY_PAGES. Each slot's size is
+ * checked against the kernel's; the VM's manual-protect mode is set to exactly `flags` (it cannot
+ * be read back, and a wrong guess would count wrongly; close leaves it so); and what was logged
+ * before is dropped, so that the first collection covers exactly the time since open. A log has
+ * one reader.
+ *
+ * -EBADF, -ENOTTY: not a VM descriptor. -ENOENT: no such memslot, or no dirty logging on it.
+ * -ERANGE: the kernel's memslot has not n_pages pages. -EEXIST: a slot named twice.
+ * -EINVAL: no slot, 0 pages or more than KVM allows, wrong flags. -ENXIO: the VM uses the dirty
+ * ring. -EIO: the VM belongs to another process. -ENOTSUP: KVM lacks manual protect.
+ */
+MPAT_API int mpat_kvm_log_open(int vm_fd, const mpat_memslot *slots, size_t n_slots,
+                               uint32_t flags, mpat_kvm_log **out, mpat_kvm_fault *fault);
+MPAT_API void mpat_kvm_log_close(mpat_kvm_log *log);
+
+/*
+ * bitmaps[i] = pages of slots[i] written since the previous collection. Each must come from
+ * mpat_bitmap_alloc() with the slot's n_pages. With manual protect the pages are write-protected
+ * again before it returns, so their content may be read afterwards.
+ *
+ * -ERANGE: a memslot changed its size; without manual protect, one within its last 64 pages shows
+ * only when a page past the end is dirty. On any failure the pages already taken from the kernel
+ * are kept and come with the next collection; those of a memslot that changed its size cannot be,
+ * where GET also clears, and are told in its lost_pages.
+ */
+MPAT_API int mpat_kvm_log_collect(mpat_kvm_log *log, uint64_t *const *bitmaps,
+                                  mpat_collection *out, mpat_kvm_fault *fault);
+
+typedef struct mpat_kvm_ring mpat_kvm_ring;
+
+/*
+ * Harvest the dirty rings of all the VM's vCPUs. The VMM has enabled KVM_CAP_DIRTY_LOG_RING (or
+ * _ACQ_REL) with ring_entries entries before it made the vCPUs. List every memslot with dirty
+ * logging: the rings are shared by all of them.
+ *
+ * -EBADF, -ENOTTY, -EIO, -EEXIST, -EINVAL: as for the log; -ENXIO: the VM has no dirty ring.
+ * -ERANGE: the rings do not have ring_entries entries. -ENOTSUP: KVM lacks the ring. -EPROTO,
+ * -EOVERFLOW: as for collect.
+ */
+MPAT_API int mpat_kvm_ring_open(int vm_fd, const int *vcpu_fds, size_t n_vcpus,
+                                const mpat_memslot *slots, size_t n_slots, uint32_t ring_entries,
+                                mpat_kvm_ring **out, mpat_kvm_fault *fault);
+MPAT_API void mpat_kvm_ring_close(mpat_kvm_ring *ring);
+
+/*
+ * Empty every ring into the pending interval and reset the harvested pages. To be called on
+ * KVM_EXIT_DIRTY_RING_FULL before the vCPU runs again, from any thread, at any time: the ring's
+ * calls wait for one in progress instead of -EBUSY. Errors as for collect, which reports them
+ * again. After -ENOENT, -ERANGE and -ESTALE the rings were drained all the same and the vCPU may
+ * run.
+ */
+MPAT_API int mpat_kvm_ring_drain(mpat_kvm_ring *ring, mpat_kvm_fault *fault);
+
+/*
+ * Drain, then move the pending interval into bitmaps[i] (mpat_bitmap_words() words each). Waits for
+ * a drain in progress. Pages in a vCPU's hardware buffer (Intel PML) reach its ring only when it
+ * exits: kick every vCPU out of KVM_RUN first where the last page matters.
+ *
+ * -ENOENT: an entry named a memslot that was not given. -ERANGE: an entry lay past its memslot's
+ * end. -ESTALE: somebody else harvested one of the rings. -EPROTO: KVM did not reset what was
+ * harvested; a vCPU is not this VM's, or the rings have another reader. In each case the other
+ * pages are kept and come with the next collection, whose lost_pages tells of those that cannot.
+ * -EOVERFLOW, now and ever after: a ring was found full to its last entry. KVM has overwritten
+ * entries and its rings cannot be used any more.
+ */
+MPAT_API int mpat_kvm_ring_collect(mpat_kvm_ring *ring, uint64_t *const *bitmaps,
+                                   mpat_collection *out, mpat_kvm_fault *fault);
+
+/* cdef end */
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,454 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The VM: making it, and the calls that drive all vCPUs together. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#if defined(__x86_64__) && defined(__linux__)
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "machine.h"
+
+#define NS_PER_S INT64_C(1000000000)
+#define RAM_END (UINT64_C(3) << 30) /* above: the PCI hole of a PC, and KVM's own pages */
+#define TSS_ADDRESS 0xfffbd000      /* KVM api.rst, 4.37: three pages that no memslot has */
+#define PATIENCE_NS NS_PER_S        /* for a guest to come to the end of its step */
+
+/* ---- making it ----------------------------------------------------------------------------- */
+
+static bool is_valid(const mpat_microvm_config *config)
+{
+    uint64_t room = (RAM_END - MPAT_MICROVM_RAM_BASE) / MPAT_PAGE_BYTES;
+
+    if (!config->image || !config->slot_pages || config->n_slots == 0 || !config->cmdlines ||
+        config->n_vcpus == 0 || config->n_vcpus > MPAT_MICROVM_MAX_VCPUS ||
+        (unsigned)config->log > MPAT_MICROVM_RING)
+        return false;
+    for (size_t i = 0; i < config->n_slots; i++) {
+        if (config->slot_pages[i] == 0 || config->slot_pages[i] > room)
+            return false;
+        room -= config->slot_pages[i];
+    }
+    for (size_t i = 0; i < config->n_vcpus; i++)
+        if (!config->cmdlines[i])
+            return false;
+    return true;
+}
+
+/* An empty VM that destroy accepts at any time from now on. */
+static mpat_microvm *allocate(size_t n_slots)
+{
+    mpat_microvm *vm = calloc(1, sizeof *vm);
+    pthread_condattr_t attributes;
+
+    if (!vm)
+        return NULL;
+    vm->slots = calloc(n_slots, sizeof *vm->slots);
+    if (!vm->slots) {
+        free(vm);
+        return NULL;
+    }
+    vm->n_slots = n_slots;
+    vm->owner = getpid();
+    vm->kvm_fd = vm->vm_fd = -1;
+    for (size_t i = 0; i < MPAT_MICROVM_MAX_VCPUS; i++)
+        vm->vcpus[i].fd = -1;
+    pthread_mutex_init(&vm->lock, NULL);
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&vm->changed, &attributes);
+    pthread_condattr_destroy(&attributes);
+    return vm;
+}
+
+static int open_kvm(mpat_microvm *vm)
+{
+    vm->kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+    if (vm->kvm_fd < 0)
+        return -errno;
+    if (ioctl(vm->kvm_fd, KVM_GET_API_VERSION, 0) != KVM_API_VERSION)
+        return -ENOTSUP;
+    do /* a signal interrupts this one on some kernels */
+        vm->vm_fd = ioctl(vm->kvm_fd, KVM_CREATE_VM, 0);
+    while (vm->vm_fd < 0 && errno == EINTR);
+    if (vm->vm_fd < 0)
+        return -errno;
+    /* Intel processors without unrestricted guest mode want it; the others do not mind. */
+    if (ioctl(vm->kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_SET_TSS_ADDR) > 0 &&
+        ioctl(vm->vm_fd, KVM_SET_TSS_ADDR, TSS_ADDRESS))
+        return -errno;
+    return 0;
+}
+
+static int make_vcpus(mpat_microvm *vm, size_t n_vcpus)
+{
+    int error = 0;
+
+    for (size_t i = 0; i < n_vcpus && !error; i++) {
+        vm->n_vcpus = i + 1;
+        error = mpat_vcpu_create(vm, i);
+    }
+    return error;
+}
+
+static int copy_image(mpat_microvm *vm, const mpat_microvm_config *config)
+{
+    vm->image = malloc(config->image_bytes + 1); /* an empty one is for the loader to refuse */
+    if (!vm->image)
+        return -ENOMEM;
+    memcpy(vm->image, config->image, config->image_bytes);
+    vm->image_bytes = config->image_bytes;
+    return 0;
+}
+
+/* Boot memory as a loader leaves it, and every vCPU before its first instruction. */
+static int boot(mpat_microvm *vm, const char *const *cmdlines)
+{
+    uint32_t entry;
+    int error;
+
+    memset(vm->boot, 0, MPAT_BOOT_BYTES);
+    error = mpat_boot_load_image(vm->boot, vm->image, vm->image_bytes, &entry);
+    for (size_t i = 0; i < vm->n_vcpus && !error; i++)
+        error = mpat_vcpu_boot(&vm->vcpus[i], entry, cmdlines[i]);
+    return error;
+}
+
+static int build(mpat_microvm *vm, const mpat_microvm_config *config)
+{
+    int error;
+
+    if ((error = copy_image(vm, config)) || (error = open_kvm(vm)) ||
+        (error = mpat_memory_enable_log(vm, config)) || (error = mpat_memory_map_boot(vm)) ||
+        (error = mpat_memory_map_ram(vm, config)) || (error = make_vcpus(vm, config->n_vcpus)) ||
+        (error = boot(vm, config->cmdlines)))
+        return error;
+    for (size_t i = 0; i < vm->n_vcpus && !error; i++)
+        error = mpat_vcpu_start(&vm->vcpus[i]);
+    return error;
+}
+
+int mpat_microvm_create(const mpat_microvm_config *config, mpat_microvm **out)
+{
+    mpat_microvm *vm;
+    int error;
+
+    if (!config || !out || !is_valid(config))
+        return -EINVAL;
+    vm = allocate(config->n_slots);
+    if (!vm)
+        return -ENOMEM;
+    error = build(vm, config);
+    if (error) {
+        mpat_microvm_destroy(vm);
+        return error;
+    }
+    *out = vm;
+    return 0;
+}
+
+static bool is_ours(const mpat_microvm *vm)
+{
+    return getpid() == vm->owner;
+}
+
+static void stop_threads(mpat_microvm *vm)
+{
+    pthread_mutex_lock(&vm->lock);
+    vm->quit = true;
+    pthread_cond_broadcast(&vm->changed);
+    pthread_mutex_unlock(&vm->lock);
+    for (size_t i = 0; i < vm->n_vcpus; i++)
+        mpat_vcpu_stop(&vm->vcpus[i]);
+}
+
+void mpat_microvm_destroy(mpat_microvm *vm)
+{
+    if (!vm)
+        return;
+    if (is_ours(vm))
+        stop_threads(vm);
+    for (size_t i = 0; i < vm->n_vcpus; i++)
+        mpat_vcpu_destroy(&vm->vcpus[i]);
+    if (vm->vm_fd >= 0)
+        close(vm->vm_fd);
+    if (vm->kvm_fd >= 0)
+        close(vm->kvm_fd);
+    mpat_memory_unmap(vm);
+    pthread_cond_destroy(&vm->changed);
+    pthread_mutex_destroy(&vm->lock);
+    free(vm->image);
+    free(vm->slots);
+    free(vm);
+}
+
+/* ---- what it is ---------------------------------------------------------------------------- */
+
+int mpat_microvm_vm_fd(const mpat_microvm *vm)
+{
+    return vm->vm_fd;
+}
+
+int mpat_microvm_vcpu_fd(const mpat_microvm *vm, size_t vcpu)
+{
+    return vcpu < vm->n_vcpus ? vm->vcpus[vcpu].fd : -EINVAL;
+}
+
+void *mpat_microvm_memory(const mpat_microvm *vm, size_t slot_index)
+{
+    return slot_index < vm->n_slots ? vm->slots[slot_index].memory : NULL;
+}
+
+/* ---- driving it ---------------------------------------------------------------------------- */
+
+/* All of these want the lock. */
+
+static bool all_parked(const mpat_microvm *vm)
+{
+    for (size_t i = 0; i < vm->n_vcpus; i++)
+        if (!mpat_vcpu_is_parked(&vm->vcpus[i]))
+            return false;
+    return true;
+}
+
+static bool any_died(const mpat_microvm *vm)
+{
+    for (size_t i = 0; i < vm->n_vcpus; i++)
+        if (vm->vcpus[i].error)
+            return true;
+    return false;
+}
+
+static struct timespec deadline_after(int64_t ns)
+{
+    struct timespec when;
+
+    clock_gettime(CLOCK_MONOTONIC, &when);
+    when.tv_sec += (time_t)(ns / NS_PER_S);
+    when.tv_nsec += (long)(ns % NS_PER_S);
+    if (when.tv_nsec >= NS_PER_S) {
+        when.tv_sec++;
+        when.tv_nsec -= NS_PER_S;
+    }
+    return when;
+}
+
+/* 0, or -ETIMEDOUT after timeout_ns; a negative timeout never ends. */
+static int wait_all_parked(mpat_microvm *vm, int64_t timeout_ns)
+{
+    struct timespec deadline = deadline_after(timeout_ns < 0 ? 0 : timeout_ns);
+
+    while (!all_parked(vm)) {
+        if (timeout_ns < 0)
+            pthread_cond_wait(&vm->changed, &vm->lock);
+        else if (pthread_cond_timedwait(&vm->changed, &vm->lock, &deadline) == ETIMEDOUT)
+            return all_parked(vm) ? 0 : -ETIMEDOUT;
+    }
+    return 0;
+}
+
+/* Kick the vCPUs that did not come to the end of a step, and park them where they stand. */
+static void hold_stragglers(mpat_microvm *vm)
+{
+    for (size_t i = 0; i < vm->n_vcpus; i++) {
+        mpat_vcpu *vcpu = &vm->vcpus[i];
+        if (!mpat_vcpu_is_parked(vcpu)) {
+            vcpu->held = true;
+            mpat_vcpu_kick(vcpu);
+        }
+    }
+    wait_all_parked(vm, -1);
+}
+
+static void park_all(mpat_microvm *vm)
+{
+    for (size_t i = 0; i < vm->n_vcpus; i++) {
+        mpat_vcpu *vcpu = &vm->vcpus[i];
+        if (!mpat_vcpu_is_parked(vcpu))
+            mpat_vcpu_aim(vcpu, mpat_vcpu_steps(vcpu));
+    }
+    if (wait_all_parked(vm, PATIENCE_NS))
+        hold_stragglers(vm);
+}
+
+/* What the vCPUs that stopped too early have to say. */
+static int outcome(mpat_microvm *vm)
+{
+    int result = 0;
+
+    if (any_died(vm))
+        return -EIO;
+    for (size_t i = 0; i < vm->n_vcpus; i++) {
+        mpat_vcpu *vcpu = &vm->vcpus[i];
+        if (vcpu->trouble)
+            return vcpu->trouble;
+        if (vcpu->finished && vcpu->target != MPAT_RUN_FREELY && vcpu->steps < vcpu->target)
+            result = -ENODATA;
+    }
+    return result;
+}
+
+static void aim_all(mpat_microvm *vm, uint64_t n_steps)
+{
+    for (size_t i = 0; i < vm->n_vcpus; i++) {
+        mpat_vcpu *vcpu = &vm->vcpus[i];
+        uint64_t steps = mpat_vcpu_steps(vcpu);
+        bool overflows = n_steps > MPAT_RUN_FREELY - steps;
+        mpat_vcpu_aim(vcpu, overflows ? MPAT_RUN_FREELY : steps + n_steps);
+    }
+}
+
+/* Has every vCPU the target it was given? Another call may have changed them meanwhile. */
+static bool have_targets(const mpat_microvm *vm, const uint64_t *targets)
+{
+    for (size_t i = 0; i < vm->n_vcpus; i++)
+        if (vm->vcpus[i].target != targets[i])
+            return false;
+    return true;
+}
+
+int mpat_microvm_step(mpat_microvm *vm, uint64_t n_steps, int64_t timeout_ns)
+{
+    uint64_t targets[MPAT_MICROVM_MAX_VCPUS];
+    int error;
+
+    if (!is_ours(vm))
+        return -ECHILD;
+    pthread_mutex_lock(&vm->lock);
+    error = any_died(vm) ? -EIO : 0;
+    if (!error) {
+        park_all(vm); /* a VM that runs freely stops first, and does n_steps after that */
+        aim_all(vm, n_steps);
+        for (size_t i = 0; i < vm->n_vcpus; i++)
+            targets[i] = vm->vcpus[i].target;
+        error = wait_all_parked(vm, timeout_ns);
+        if (!have_targets(vm, targets))
+            error = -EINTR;
+        else if (error)
+            park_all(vm);
+        if (!error || any_died(vm))
+            error = outcome(vm);
+    }
+    pthread_mutex_unlock(&vm->lock);
+    return error;
+}
+
+int mpat_microvm_resume(mpat_microvm *vm)
+{
+    int error;
+
+    if (!is_ours(vm))
+        return -ECHILD;
+    pthread_mutex_lock(&vm->lock);
+    error = any_died(vm) ? -EIO : 0;
+    if (!error)
+        aim_all(vm, MPAT_RUN_FREELY);
+    pthread_mutex_unlock(&vm->lock);
+    return error;
+}
+
+int mpat_microvm_pause(mpat_microvm *vm)
+{
+    int error;
+
+    if (!is_ours(vm))
+        return -ECHILD;
+    pthread_mutex_lock(&vm->lock);
+    park_all(vm);
+    error = outcome(vm);
+    pthread_mutex_unlock(&vm->lock);
+    return error == -ENODATA ? 0 : error; /* nobody asked for a number of steps */
+}
+
+int mpat_microvm_reboot(mpat_microvm *vm, const char *const *cmdlines)
+{
+    int error = 0;
+
+    for (size_t i = 0; cmdlines && i < vm->n_vcpus; i++)
+        if (!cmdlines[i])
+            error = -EINVAL;
+    if (!cmdlines || error)
+        return -EINVAL;
+    if (!is_ours(vm))
+        return -ECHILD;
+    pthread_mutex_lock(&vm->lock);
+    park_all(vm);
+    error = any_died(vm) ? -EIO : boot(vm, cmdlines);
+    pthread_mutex_unlock(&vm->lock);
+    return error;
+}
+
+int mpat_microvm_kick(mpat_microvm *vm)
+{
+    uint64_t n_exits[MPAT_MICROVM_MAX_VCPUS];
+
+    if (!is_ours(vm))
+        return -ECHILD;
+    pthread_mutex_lock(&vm->lock);
+    for (size_t i = 0; i < vm->n_vcpus; i++) {
+        n_exits[i] = vm->vcpus[i].n_exits;
+        if (!mpat_vcpu_is_parked(&vm->vcpus[i]))
+            mpat_vcpu_kick(&vm->vcpus[i]);
+    }
+    for (size_t i = 0; i < vm->n_vcpus; i++)
+        while (!mpat_vcpu_is_parked(&vm->vcpus[i]) && vm->vcpus[i].n_exits == n_exits[i])
+            pthread_cond_wait(&vm->changed, &vm->lock);
+    pthread_mutex_unlock(&vm->lock);
+    return 0;
+}
+
+int mpat_microvm_set_ring(mpat_microvm *vm, mpat_kvm_ring *ring)
+{
+    int error;
+
+    if (!is_ours(vm))
+        return -ECHILD;
+    pthread_mutex_lock(&vm->lock);
+    error = all_parked(vm) ? 0 : -EBUSY;
+    if (!error)
+        vm->ring = ring;
+    pthread_mutex_unlock(&vm->lock);
+    return error;
+}
+
+int mpat_microvm_get_state(mpat_microvm *vm, size_t index, mpat_microvm_state *out)
+{
+    mpat_vcpu *vcpu;
+
+    if (index >= vm->n_vcpus)
+        return -EINVAL;
+    if (!is_ours(vm))
+        return -ECHILD;
+    vcpu = &vm->vcpus[index];
+    pthread_mutex_lock(&vm->lock);
+    *out = (mpat_microvm_state){.steps = mpat_vcpu_steps(vcpu),
+                                .running = !mpat_vcpu_is_parked(vcpu),
+                                .finished = vcpu->finished,
+                                .error = vcpu->error,
+                                .exit_reason = vcpu->exit_reason,
+                                .exit_rip = vcpu->exit_rip};
+    pthread_mutex_unlock(&vm->lock);
+    return 0;
+}
+
+size_t mpat_microvm_console(mpat_microvm *vm, char *out, size_t n)
+{
+    size_t length;
+
+    if (!is_ours(vm))
+        return 0;
+    pthread_mutex_lock(&vm->lock);
+    length = vm->console_length;
+    if (out && n)
+        memcpy(out, vm->console, length < n ? length : n);
+    pthread_mutex_unlock(&vm->lock);
+    return length;
+}
+
+#endif

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "arena.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+
+#define ALIGN 64u
+#define HUGE_PAGE ((size_t)2 << 20)
+
+void *mpat_arena_take(struct mpat_arena *arena, uint64_t n, size_t size)
+{
+    size_t at = arena->used, bytes;
+    if (__builtin_mul_overflow(n, size, &bytes) || bytes > SIZE_MAX - (ALIGN - 1) ||
+        __builtin_add_overflow(at, (bytes + ALIGN - 1) / ALIGN * ALIGN, &arena->used))
+        arena->used = SIZE_MAX; /* sticks: whatever is added to that overflows again */
+    return arena->base ? arena->base + at : NULL;
+}
+
+int mpat_arena_map(struct mpat_arena *arena)
+{
+    size_t bytes = arena->used;
+    /* Room to begin at a huge page, where several fit. */
+    size_t spare = bytes >= 2 * HUGE_PAGE ? HUGE_PAGE : 0;
+    if (bytes > (SIZE_MAX >> 1) - spare)
+        return -ENOMEM;
+    void *map = mmap(NULL, bytes + spare, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+                     0);
+    if (map == MAP_FAILED)
+        return -ENOMEM;
+    arena->map = map;
+    arena->map_bytes = bytes + spare;
+    arena->base = map;
+    if (spare) {
+        arena->base += (HUGE_PAGE - (uintptr_t)map % HUGE_PAGE) % HUGE_PAGE;
+        madvise(arena->base, bytes, MADV_HUGEPAGE); /* a hint: without THP it fails, harmlessly */
+    }
+    arena->used = 0;
+    return 0;
+}
+
+void mpat_arena_unmap(struct mpat_arena *arena)
+{
+    munmap(arena->map, arena->map_bytes);
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Internal: what the statistics need of a history. */
+#ifndef MPAT_HISTORY_H
+#define MPAT_HISTORY_H
+
+#include <stdatomic.h>
+
+#include "kernels.h"
+
+/*
+ * One user at a time, by a flag and not a lock: who comes second is told so. Every object has one.
+ */
+typedef atomic_int mpat_busy;
+
+static inline int mpat_busy_enter(mpat_busy *busy)
+{
+    return atomic_exchange_explicit(busy, 1, memory_order_acquire) == 0;
+}
+
+static inline void mpat_busy_leave(mpat_busy *busy)
+{
+    atomic_store_explicit(busy, 0, memory_order_release);
+}
+
+/* 0, or -EINVAL: no region, a region of no page. */
+int mpat_regions_check(const uint64_t *region_pages, size_t n_regions);
+
+/* Make the history the property of one stats: 0, -EBUSY, or -EINVAL if it does not fit. */
+int mpat_history_attach(mpat_history *history, const uint64_t *region_pages, size_t n_regions);
+
+/* The rest only between enter and leave. */
+int mpat_history_enter(mpat_history *history);
+void mpat_history_leave(mpat_history *history);
+
+/* The slot of the last interval and the slot to overwrite; the same one at depth 1. */
+void mpat_history_slots(const mpat_history *history, size_t region, struct mpat_slot *prev,
+                        struct mpat_slot *next);
+void mpat_history_advance(mpat_history *history);
+
+/* Do new slots go around the cache? */
+int mpat_history_streams(const mpat_history *history);
+
+#endif

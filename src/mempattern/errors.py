@@ -1,0 +1,63 @@
+"""Every error the library raises on purpose.
+
+All derive from `MempatternError`, and each also from the builtin that a caller would catch anyway.
+A message says what was wrong, what was expected, and what to do.
+"""
+
+from __future__ import annotations
+
+
+class MempatternError(Exception):
+    """Base of all errors of this library."""
+
+
+class RegionError(MempatternError, ValueError):
+    """Regions, groups or memslots that do not make sense, or do not match."""
+
+
+class BitmapError(MempatternError, ValueError):
+    """A bitmap of the wrong size, dtype, byte order or shape."""
+
+
+class UsageError(MempatternError, ValueError):
+    """An argument out of its range."""
+
+
+class KernelError(MempatternError, RuntimeError):
+    """A SIMD kernel that does not exist or cannot run on this machine."""
+
+
+class BusyError(MempatternError, RuntimeError):
+    """An object that one thread may use at a time was in use by another. Nothing was changed."""
+
+
+class ClosedError(MempatternError, ValueError):
+    """A source or guest was used after it was closed."""
+
+
+class KVMError(MempatternError, OSError):
+    """KVM refused: a wrong descriptor, an unknown memslot, a missing capability.
+
+    `errno` is the kernel's; the pages taken before the failure come with the next collection.
+    """
+
+    def __init__(self, errno: int, message: str) -> None:
+        super().__init__(errno, message)
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
+class RingOverflowError(KVMError):
+    """A dirty ring was full to the last entry: pages are lost, and the rings of no use any more.
+
+    Every later collection raises it again.
+    """
+
+
+class GuestError(MempatternError, RuntimeError):
+    """The micro VM's guest died, refused its workload, or did not finish in time."""
+
+
+class TraceError(MempatternError, ValueError):
+    """A file is not a trace, or is damaged."""

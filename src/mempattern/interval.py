@@ -1,0 +1,102 @@
+"""What one collection of dirty pages saw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+
+from mempattern._checks import whole_number
+from mempattern.errors import BitmapError, RegionError, UsageError
+from mempattern.regions import Region
+
+Bitmap = npt.NDArray[np.uint64]
+"""Little-endian 64-bit words; bit i of word w is page 64*w + i, as KVM writes it."""
+
+
+_MOST_NS = (1 << 63) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """How an interval's pages were observed; the same for all intervals of one source."""
+
+    source: str
+    """What collected: "kvm-dirty-log", "kvm-dirty-ring", ..."""
+    blind_spots: tuple[str, ...] = ()
+    """Writes that this source cannot see."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Interval:
+    """The pages of each region written since the collection before.
+
+    `bitmaps[name]` is a read-only uint64 array of `region.n_words` words. A source's stays valid
+    and unchanged for as long as it is referenced.
+
+    Raises `BitmapError` for an array of another dtype or length, `RegionError` for a missing one,
+    `UsageError` unless the interval ends after it starts.
+    """
+
+    index: int
+    """Number of the interval within its source, from 0."""
+    start_ns: int
+    """CLOCK_MONOTONIC at the end of the collection before."""
+    end_ns: int
+    """CLOCK_MONOTONIC at the end of this collection."""
+    regions: tuple[Region, ...]
+    bitmaps: Mapping[str, Bitmap]
+    provenance: Provenance
+    lost_pages: int = 0
+    """0 if no page is known to be missing from the bitmaps, else a lower bound of how many."""
+    collect_ns: int = 0
+    """Time the collection itself took."""
+
+    def __post_init__(self) -> None:
+        for name in ("index", "start_ns", "end_ns", "lost_pages", "collect_ns"):
+            least = -_MOST_NS if name in ("start_ns", "end_ns") else 0
+            number = whole_number(getattr(self, name), least, _MOST_NS)
+            if number is None:
+                raise UsageError(
+                    f"interval {self.index!r}: {name} must be a whole number of at most 63 bits, "
+                    f"not {getattr(self, name)!r}"
+                )
+            object.__setattr__(self, name, number)
+        if self.end_ns <= self.start_ns:
+            raise UsageError(
+                f"interval {self.index} must end after it starts, "
+                f"not at {self.end_ns} ns having started at {self.start_ns} ns"
+            )
+        bitmaps = {region.name: self._read_only(region) for region in self.regions}
+        object.__setattr__(self, "bitmaps", MappingProxyType(bitmaps))
+
+    def _read_only(self, region: Region) -> Bitmap:
+        bitmap = self.bitmaps.get(region.name)
+        if bitmap is None:
+            raise RegionError(f"interval {self.index} has no bitmap of region {region.name!r}")
+        array = np.asarray(bitmap)
+        if array.dtype != np.uint64 or array.shape != (region.n_words,):
+            raise BitmapError(
+                f"interval {self.index}: region {region.name!r} needs {region.n_words} words "
+                f"of uint64, not an array of {array.dtype} shaped {array.shape}"
+            )
+        if array.flags.writeable:
+            array = array.view()
+            array.flags.writeable = False
+        return array
+
+    @property
+    def duration_s(self) -> float:
+        return (self.end_ns - self.start_ns) / 1e9
+
+    def pages(self, region_name: str) -> npt.NDArray[np.int64]:
+        """Indices of the region's dirty pages, ascending, int64. Raises `RegionError`."""
+        for region in self.regions:
+            if region.name == region_name:
+                octets = np.ascontiguousarray(self.bitmaps[region_name]).view(np.uint8)
+                bits = np.unpackbits(octets, bitorder="little", count=region.n_pages)
+                return np.flatnonzero(bits)
+        raise RegionError(f"no region {region_name!r} in interval {self.index}")

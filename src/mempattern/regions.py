@@ -1,0 +1,90 @@
+"""Regions of memory and their groups of pages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mempattern._checks import whole_number
+from mempattern.errors import RegionError
+
+PAGE_BYTES = 4096
+GROUP_PAGES = 512
+"""Default pages in a group: 2 MiB, what one page-table entry of the next level covers on x86-64."""
+
+_MAX_PAGES = 1 << 52  # 64-bit addresses divided into 4 KiB pages
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """One contiguous run of pages with a name: a KVM memslot, a QEMU RAM block, a VMA.
+
+    `page_bytes` is the unit that one bit of the region's bitmap stands for.
+    Raises `RegionError` for an empty name, a page count below 1 or a page size that is no power of
+    two.
+    """
+
+    name: str
+    n_pages: int
+    page_bytes: int = PAGE_BYTES
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name or not self.name.isprintable():
+            raise RegionError(
+                f"a region's name must be a non-empty string of printable characters, "
+                f"not {self.name!r}"
+            )
+        n_pages = whole_number(self.n_pages, 1, _MAX_PAGES)
+        if n_pages is None:
+            raise RegionError(
+                f"region {self.name!r}: n_pages must be a whole number from 1 to 2**52, "
+                f"not {self.n_pages!r}"
+            )
+        page_bytes = whole_number(self.page_bytes, 1, 1 << 40)
+        if page_bytes is None or page_bytes & (page_bytes - 1):
+            raise RegionError(
+                f"region {self.name!r}: page_bytes must be a power of two, not {self.page_bytes!r}"
+            )
+        object.__setattr__(self, "n_pages", n_pages)
+        object.__setattr__(self, "page_bytes", page_bytes)
+
+    @property
+    def n_words(self) -> int:
+        """64-bit words of the region's bitmap; KVM rounds up."""
+        return -(-self.n_pages // 64)
+
+    def n_groups(self, group_pages: int = GROUP_PAGES) -> int:
+        """Groups of `group_pages` pages, counted from the region's start; the last may be short."""
+        return -(-self.n_pages // group_pages)
+
+
+def check_regions(regions: Iterable[Region]) -> tuple[Region, ...]:
+    """The regions as a tuple. Raises `RegionError` if there is none or a name comes twice."""
+    if isinstance(regions, Region):
+        raise RegionError("expected a list of regions, not one alone: write [region]")
+    if not isinstance(regions, Iterable):
+        raise RegionError(f"expected a list of regions, not {type(regions).__name__}")
+    checked = tuple(regions)
+    if not checked:
+        raise RegionError("no region was given; at least one is needed")
+    seen: set[str] = set()
+    for region in checked:
+        if not isinstance(region, Region):
+            raise RegionError(
+                f"expected a mempattern.Region, not {type(region).__name__}: "
+                'write Region("ram", n_pages=...)'
+            )
+        if region.name in seen:
+            raise RegionError(f"region {region.name!r} is named twice; give each its own name")
+        seen.add(region.name)
+    return checked
+
+
+def check_group_pages(group_pages: int) -> int:
+    """Raises `RegionError` unless it is a positive multiple of 64 (whole words of a bitmap)."""
+    checked = whole_number(group_pages, 64, (1 << 32) - 1)
+    if checked is None or checked % 64:
+        raise RegionError(
+            f"group_pages must be a positive multiple of 64 below 2**32, not {group_pages!r}"
+        )
+    return checked

@@ -1,0 +1,61 @@
+"""What every source has in common."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Iterator
+
+from mempattern._checks import positive_seconds, whole_number
+from mempattern._closing import Closing
+from mempattern.errors import UsageError
+from mempattern.interval import Interval, Provenance
+from mempattern.regions import Region
+
+_SHORTEST_S = 1e-6
+_LONGEST_S = 86_400.0
+
+
+class Source(Closing):
+    """Something that can be asked, again and again, which pages were written since the last time.
+
+    A context manager: leaving it closes the source. One thread at a time.
+    """
+
+    regions: tuple[Region, ...]
+    provenance: Provenance
+
+    @abstractmethod
+    def collect(self) -> Interval:
+        """The pages written since the collection before, or since the source was opened.
+
+        A recording raises `EOFError` past its end.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of what the source holds. May be called twice."""
+
+    def intervals(self, period_s: float = 0.1, count: int | None = None) -> Iterator[Interval]:
+        """Collect every `period_s` seconds, `count` times or without end.
+
+        The ticks stand on a fixed grid of CLOCK_MONOTONIC, so that the cost of a collection does
+        not stretch the period; ticks that a slow consumer missed are left out, and the next
+        interval is longer, as its `duration_s` says.
+        """
+        period_s = positive_seconds("period_s", period_s)
+        if not _SHORTEST_S <= period_s <= _LONGEST_S:
+            raise UsageError(f"period_s must be from 1 microsecond to a day, not {period_s!r}")
+        if count is not None and whole_number(count, 0, 1 << 62) is None:
+            raise UsageError(f"count must be a whole number, or None for no end, not {count!r}")
+        return self._ticking(period_s, count)
+
+    def _ticking(self, period_s: float, count: int | None) -> Iterator[Interval]:
+        tick = time.monotonic()
+        done = 0
+        while count is None or done < count:
+            behind = time.monotonic() - tick
+            tick += period_s * max(1, 1 + behind // period_s)
+            time.sleep(max(0.0, tick - time.monotonic()))
+            yield self.collect()
+            done += 1

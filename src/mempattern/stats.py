@@ -1,0 +1,260 @@
+"""Access statistics of page groups, from interval to interval."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mempattern._checks import positive_seconds
+from mempattern._memory import as_words, view, word_pointers, words_of_all
+from mempattern._native import ffi, lib
+from mempattern._results import check
+from mempattern.errors import RegionError, UsageError
+from mempattern.history import DirtyHistory
+from mempattern.interval import Interval
+from mempattern.regions import GROUP_PAGES, Region, check_group_pages, check_regions
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one interval did to the VM, or to one region. Whole numbers."""
+
+    dirty_pages: int
+    """Pages written in the interval."""
+    redirtied_pages: int
+    """Of these, pages also written in the interval before."""
+    fresh_pages: int
+    """Of these, pages never written before."""
+    active_groups: int
+    """Groups with at least one dirty page."""
+    runs: int
+    """Maximal runs of consecutive dirty pages, across group edges, within a region."""
+
+
+class Groups:
+    """One region's statistics: arrays of shape (n_groups,), one entry a group.
+
+    They are read-only views of the C core's memory: nothing is copied, and the next update
+    changes them in place. Copy what must stay.
+    """
+
+    def __init__(self, handle: Any, number: int, region: Region) -> None:
+        self._handle = handle
+        self._number = number
+        self.region = region
+        out = ffi.new("mpat_groups *")
+        check(lib.mpat_stats_groups(handle, number, out))
+        n_groups = int(out.n_groups)
+
+        def array(field: str, dtype: str) -> npt.NDArray[Any]:
+            return view(handle, getattr(out, field), dtype, n_groups)
+
+        self.n_groups = n_groups
+        self.dirty: npt.NDArray[np.uint32] = array("dirty", "<u4")
+        """Pages written in this interval."""
+        self.redirtied: npt.NDArray[np.uint32] = array("redirtied", "<u4")
+        """Of these, pages also written in the interval before."""
+        self.fresh: npt.NDArray[np.uint32] = array("fresh", "<u4")
+        """Of these, pages never written before."""
+        self.touched: npt.NDArray[np.uint32] = array("touched", "<u4")
+        """Distinct pages ever dirty."""
+        self.active_intervals: npt.NDArray[np.uint32] = array("active_intervals", "<u4")
+        """Intervals in which the group had a dirty page."""
+        self.streak: npt.NDArray[np.uint32] = array("streak", "<u4")
+        """Intervals in a row up to this one in which it had; 0 if not active now."""
+        self.last_active: npt.NDArray[np.int32] = array("last_active", "<i4")
+        """Index of the last such interval, from 0; -1 if none."""
+        self.dirty_total: npt.NDArray[np.uint64] = array("dirty_total", "<u8")
+        """Sum of `dirty` over all intervals."""
+
+    @property
+    def write_rate(self) -> npt.NDArray[np.float64]:
+        """Pages/s: the mean of the intervals' rates over the time observed, weighted by
+        2**(-age / half_life_s). A new array, since rates decay and the core stores only sums.
+
+        Raises `BusyError`.
+        """
+        rates = np.empty(self.n_groups, np.float64)
+        out = ffi.from_buffer("double[]", rates)
+        _check(lib.mpat_stats_write_rate(self._handle, self._number, out))
+        return rates
+
+
+class GroupStats:
+    """Statistics over groups of `group_pages` pages of the given regions.
+
+    Each region's groups are counted from its start; the last group may be short. `half_life_s` is
+    the half-life of `Groups.write_rate`. A `history` of the same regions, not yet used, is filled
+    by each update in the same pass over memory.
+
+    One thread at a time; a second one gets `BusyError` and changes nothing. Updates release the
+    GIL.
+
+    Raises `RegionError` (regions, group_pages), `UsageError` (half_life_s, history).
+    """
+
+    def __init__(
+        self,
+        regions: Iterable[Region],
+        group_pages: int = GROUP_PAGES,
+        *,
+        half_life_s: float = 10.0,
+        history: DirtyHistory | None = None,
+    ) -> None:
+        self.regions = check_regions(regions)
+        self.group_pages = check_group_pages(group_pages)
+        self.half_life_s = positive_seconds("half_life_s", half_life_s)
+        self.history = history
+        if history is not None:
+            _check_history(history, self.regions)
+        self.n_intervals = 0
+        self._names = frozenset(region.name for region in self.regions)
+        self._handle = self._create()
+        self._groups = {
+            region.name: Groups(self._handle, number, region)
+            for number, region in enumerate(self.regions)
+        }
+        self._seen = {region.name: Seen(0, 0, 0, 0, 0) for region in self.regions}
+
+    def _create(self) -> Any:
+        out = ffi.new("mpat_stats **")
+        n_pages = [region.n_pages for region in self.regions]
+        history = ffi.NULL if self.history is None else self.history.handle
+        result = lib.mpat_stats_create(
+            n_pages, len(n_pages), self.group_pages, self.half_life_s, history, out
+        )
+        if result == -errno.EINVAL and self.history is not None:
+            raise UsageError(
+                "this history has seen intervals or has its GroupStats already; make a new one"
+            )
+        _check(result)
+
+        def destroy(stats: Any, _history: Any = history) -> None:  # which must outlive the stats
+            lib.mpat_stats_destroy(stats)
+
+        return ffi.gc(out[0], destroy, lib.mpat_stats_bytes(out[0]))
+
+    def update(
+        self, bitmaps: Interval | Mapping[str, object], duration_s: float | None = None
+    ) -> Seen:
+        """Count one interval, and say what it did to the whole VM.
+
+        `bitmaps` is an `Interval`, or a mapping with one bitmap for each region: a uint64 array of
+        `region.n_words` words, or any buffer of as many bytes or of ceil(n_pages / 8), read-only or
+        not (only what is not contiguous or not 8-byte aligned is copied). Bits past `n_pages` are
+        ignored. The buffers must not change during the call, and may be reused afterwards.
+        `duration_s` is the interval's length in seconds; an `Interval` knows its own.
+
+        Raises `BitmapError`, `RegionError`, `UsageError`, `BusyError`, and `KernelError` if
+        MEMPATTERN_KERNEL names a kernel that cannot run here; nothing is counted then.
+        """
+        if duration_s is None:
+            if not isinstance(bitmaps, Interval):
+                raise UsageError("duration_s is needed with bare bitmaps: how long was it?")
+            duration_s = bitmaps.duration_s
+        duration_s = positive_seconds("duration_s", duration_s)
+        words = words_of_all(bitmaps, self.regions, self._names)
+        n_regions = len(words)
+        seen = ffi.new("mpat_seen[]", n_regions)
+        pointers, _buffers = word_pointers(words, self.regions)
+        _check(lib.mpat_stats_update(self._handle, pointers, duration_s, seen))
+        self.n_intervals += 1
+        by_region = [_seen(seen[number]) for number in range(n_regions)]
+        self._seen = dict(zip(self._groups, by_region, strict=True))
+        return by_region[0] if n_regions == 1 else _sum(by_region)
+
+    def groups(self, region_name: str) -> Groups:
+        """The region's arrays. Raises `RegionError` for a name that is not ours."""
+        try:
+            return self._groups[region_name]
+        except KeyError:
+            raise self._unknown(region_name) from None
+
+    def seen(self, region_name: str) -> Seen:
+        """What the last interval did to one region. Raises `RegionError`."""
+        try:
+            return self._seen[region_name]
+        except KeyError:
+            raise self._unknown(region_name) from None
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory held by the statistics in bytes, without a history given to them."""
+        return int(lib.mpat_stats_bytes(self._handle))
+
+    def _unknown(self, region_name: str) -> RegionError:
+        return RegionError(f"no region {region_name!r}; there are {sorted(self._names)}")
+
+
+def group_counts(
+    bitmap: object,
+    n_pages: int,
+    group_pages: int = GROUP_PAGES,
+    *,
+    out: npt.NDArray[np.uint32] | None = None,
+) -> npt.NDArray[np.uint32]:
+    """Dirty pages in each group of `group_pages` pages: a uint32 array, one entry a group.
+
+    `bitmap` is anything `GroupStats.update` takes for a region of `n_pages` pages. With `out`, an
+    array of that shape and type, the counts go there, which spares the memory of a new one.
+    Raises `BitmapError`, `RegionError`, `UsageError` (out), `KernelError`.
+    """
+    region = Region("bitmap", n_pages)
+    words = as_words(bitmap, region)
+    n_groups = region.n_groups(check_group_pages(group_pages))
+    counts = np.empty(n_groups, np.uint32) if out is None else _check_out(out, n_groups)
+    pointers, buffers = word_pointers([words], [region])
+    check(
+        lib.mpat_group_counts(
+            pointers[0], region.n_pages, group_pages, ffi.from_buffer("uint32_t[]", counts)
+        )
+    )
+    del buffers
+    return counts
+
+
+def _check_out(out: npt.NDArray[np.uint32], n_groups: int) -> npt.NDArray[np.uint32]:
+    fits = type(out) is np.ndarray and out.dtype == np.uint32 and out.shape == (n_groups,)
+    if not fits or not (out.flags.c_contiguous and out.flags.aligned and out.flags.writeable):
+        raise UsageError(f"out must be a writable, contiguous array of {n_groups} uint32")
+    return out
+
+
+def _seen(counts: Any) -> Seen:
+    return Seen(
+        counts.dirty_pages,
+        counts.redirtied_pages,
+        counts.fresh_pages,
+        counts.active_groups,
+        counts.runs,
+    )
+
+
+def _sum(by_region: list[Seen]) -> Seen:
+    return Seen(
+        sum(seen.dirty_pages for seen in by_region),
+        sum(seen.redirtied_pages for seen in by_region),
+        sum(seen.fresh_pages for seen in by_region),
+        sum(seen.active_groups for seen in by_region),
+        sum(seen.runs for seen in by_region),
+    )
+
+
+def _check_history(history: DirtyHistory, regions: tuple[Region, ...]) -> None:
+    if not isinstance(history, DirtyHistory):
+        raise UsageError(f"history must be a DirtyHistory, not {type(history).__name__}")
+    if history.regions != regions:
+        raise UsageError("the history has other regions than the statistics; give both the same")
+
+
+def _check(result: int) -> None:
+    if result == -errno.EOVERFLOW:
+        raise UsageError(
+            "more time or more than 2**31 - 1 intervals than a GroupStats counts; make a new one"
+        )
+    check(result, "this GroupStats")

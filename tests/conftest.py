@@ -1,0 +1,87 @@
+"""What all tests share: hypothesis profiles, one run per kernel, and who may be skipped.
+
+HYPOTHESIS_PROFILE=expensive    search for long; `ci` is the default where CI is set
+MEMPATTERN_NO_SKIPS=1           a skipped test fails if this machine has what it needs
+"""
+
+import os
+import shutil
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from mempattern import kernels
+
+_QUIET = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("default", max_examples=40, **_QUIET)
+settings.register_profile("ci", max_examples=150, print_blob=True, **_QUIET)
+settings.register_profile("expensive", max_examples=3000, **_QUIET)
+settings.load_profile(
+    os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "default")
+)
+
+
+@pytest.fixture(scope="module", params=kernels.available())
+def kernel(request):
+    """The test runs once on every kernel of this machine; this is its name."""
+    kernels.use(request.param)
+    yield request.param
+    kernels.use(None)
+
+
+def _kvm_problem():
+    try:
+        os.close(os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC))
+    except FileNotFoundError:
+        return (
+            "there is no /dev/kvm: modprobe kvm_intel or kvm_amd, with virtualisation enabled in "
+            "the firmware, or nested virtualisation in the hypervisor"
+        )
+    except PermissionError:
+        return "/dev/kvm does not open: sudo usermod -aG kvm $USER, and log in again"
+    except OSError as error:
+        return f"/dev/kvm does not open: {error.strerror}; see dmesg"
+    return None
+
+
+def _qemu_problem():
+    if shutil.which("qemu-system-x86_64") is None:
+        return "qemu-system-x86_64 is not in PATH: apt-get install qemu-system-x86"
+    return None
+
+
+_PROBLEM = {"kvm": _kvm_problem, "qemu": _qemu_problem}
+
+
+@pytest.fixture(scope="session")
+def kvm():
+    """Skips where /dev/kvm cannot be opened read-write."""
+    if problem := _kvm_problem():
+        pytest.skip(problem)
+
+
+@pytest.fixture(scope="session")
+def qemu():
+    """Skips where QEMU is not installed."""
+    if problem := _qemu_problem():
+        pytest.skip(problem)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Who asks for the fixture gets the marker, for `-m kvm` and for the rule below."""
+    for item in items:
+        for need in _PROBLEM.keys() & set(getattr(item, "fixturenames", ())):
+            item.add_marker(need)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    report = yield
+    needs = [need for need in _PROBLEM if item.get_closest_marker(need)]
+    excused = not needs or any(_PROBLEM[need]() for need in needs)
+    if report.skipped and not excused and os.environ.get("MEMPATTERN_NO_SKIPS"):
+        report.outcome = "failed"
+        reason = report.longrepr[2]
+        report.longrepr = f"this machine has {' and '.join(needs)}, and yet: {reason}"
+    return report

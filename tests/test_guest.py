@@ -1,0 +1,298 @@
+"""The guest writes exactly the pages that its Python model says, in the micro VM and in QEMU."""
+
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections import Counter
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mempattern import Region
+from mempattern.errors import GuestError, KVMError, UsageError
+from mempattern.microvm import PATTERNS, MicroVM, Workload, guest_path
+
+_spec = importlib.util.spec_from_file_location(
+    "guest_model", Path(__file__).parent.parent / "csrc/guest/model.py"
+)
+guest_model = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(guest_model)
+
+RAM = (Region("a", 700), Region("b", 333))
+N_PAGES = 1033
+
+
+def workload(pattern, seed=1, n_pages=N_PAGES):
+    if pattern == "phased":
+        return Workload(
+            pattern, n_pages, seed=seed, phases=("hotset", "idle"), phase_steps=37, hot_pages=50
+        )
+    return Workload(pattern, n_pages, seed=seed, stride=12 if pattern == "stride" else None)
+
+
+def counters(vm):
+    return np.concatenate([vm.page_writes(region.name) for region in vm.regions])
+
+
+@pytest.mark.usefixtures("kvm")
+@pytest.mark.parametrize("seed", [0, 1, 12345])
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_every_page_write_is_the_models(pattern, seed):
+    work = workload(pattern, seed)
+    model = guest_model.pages(work.command_line(), 10**9)
+    expected = np.zeros(N_PAGES, np.int64)
+    with MicroVM(RAM, work) as vm:
+        total = 0
+        for n_steps in (1, 2, 100, 2500):
+            vm.step(n_steps)
+            total += n_steps
+            for page, writes in Counter(islice(model, n_steps)).items():
+                if page is not None:
+                    expected[page] += writes
+            assert np.array_equal(counters(vm), expected)
+            assert vm.steps() == total
+
+
+@pytest.mark.usefixtures("kvm")
+def test_patterns_have_the_shape_of_their_names():
+    shares = {}
+    for pattern in ("hotset", "uniform", "zipf"):
+        with MicroVM(RAM, workload(pattern, seed=9)) as vm:
+            vm.step(20_000)
+            busiest = np.sort(counters(vm))[::-1]
+            shares[pattern] = busiest[: N_PAGES // 8].sum() / 20_000
+    # 7/8 and 1/8 of 1/8; a flat eighth with its noise; log(130)/log(1034) of a 1/k law
+    assert shares["hotset"] == pytest.approx(7 / 8 + 1 / 64, abs=0.02)
+    assert 1 / 8 < shares["uniform"] < 0.2
+    assert shares["zipf"] == pytest.approx(np.log(130) / np.log(1034), abs=0.02)
+
+
+@pytest.mark.usefixtures("kvm")
+def test_rate_is_kept():
+    rate = 2000
+    with MicroVM(RAM, Workload("uniform", N_PAGES, rate=rate)) as vm:
+        vm.step(10)  # boot
+        before, start = vm.steps(), time.monotonic()
+        vm.resume()
+        time.sleep(1.0)
+        vm.pause()
+        took = time.monotonic() - start
+        # A busy machine may hold the guest up, but it never runs ahead, nor far behind.
+        assert (vm.steps() - before) / took <= rate * 1.02
+        assert (vm.steps() - before) / took >= rate * 0.5
+
+
+@pytest.mark.usefixtures("kvm")
+def test_free_runs_and_exact_steps_mix():
+    apart = (Workload("uniform", 700), Workload("sweep", 333, first_page=700))
+    with MicroVM(RAM, apart) as vm:  # two vCPUs on one page could lose a count
+        for _ in range(20):
+            vm.resume()
+            vm.kick()
+            vm.pause()
+            before = [vm.steps(0), vm.steps(1)]
+            vm.step(123)
+            assert [vm.steps(0), vm.steps(1)] == [before[0] + 123, before[1] + 123]
+        assert int(counters(vm).sum()) == vm.steps(0) + vm.steps(1)
+
+
+@pytest.mark.usefixtures("kvm")
+def test_a_reboot_changes_the_workload_and_nothing_else():
+    with MicroVM(RAM, workload("sweep")) as vm, vm.dirty_source() as source:
+        vm.step(10)
+        before = counters(vm).copy()
+        vm.reboot(Workload("stride", N_PAGES, stride=100))
+        vm.step(3)
+        assert np.flatnonzero(counters(vm) - before).tolist() == [0, 100, 200]
+        interval = source.collect()  # memory and log are as they were
+        assert interval.pages("a").tolist() == [*range(10), 100, 200]
+        assert vm.steps() == 13
+        vm.resume()
+        vm.reboot(Workload("no-such-pattern"))
+        with pytest.raises(GuestError, match="no-such-pattern"):
+            vm.step(1)
+        with pytest.raises(UsageError, match="has 1 vCPUs"):
+            vm.reboot([workload("sweep")] * 2)
+
+
+@pytest.mark.usefixtures("kvm")
+def test_what_cannot_run_is_refused():
+    with pytest.raises(UsageError, match="1 to 8 workloads"):
+        MicroVM(RAM, ())
+    with pytest.raises(UsageError, match="1 to 8 workloads"):
+        MicroVM(RAM, [Workload()] * 9)
+    with pytest.raises(UsageError, match="3 GiB"):
+        MicroVM([Region("huge", 10**6)], Workload())
+    with pytest.raises(UsageError, match="logging"):
+        MicroVM(RAM, Workload(), logging="none")
+    with pytest.raises(UsageError, match="power of two"):
+        MicroVM(RAM, Workload(), logging="ring", ring_entries=1000)
+    with MicroVM(RAM, Workload("nonsense")) as vm, pytest.raises(GuestError, match="nonsense"):
+        vm.step(1)
+    for pattern in ("uniform seed=9", "", 3, "\ud800", "UNIFORM"):
+        with pytest.raises(UsageError, match="a pattern is one of"):
+            Workload(pattern)
+    with pytest.raises(UsageError, match="phases are two"):
+        Workload("phased", phases=("idle",))
+    for field in ("n_pages", "first_page", "seed", "rate"):
+        with pytest.raises(UsageError, match=f"{field} must be a whole number"):
+            Workload(**{field: -1})
+    for workloads in (None, 5, "idle", [None]):
+        with pytest.raises(UsageError, match="workloads are"):
+            MicroVM(RAM, workloads)
+    with MicroVM(RAM, workload("idle")) as vm:
+        for n_steps in (0, -1, 1 << 31, None, 1.0):
+            with pytest.raises(UsageError, match="n_steps"):
+                vm.step(n_steps)
+        for timeout_s in (0, -1, float("nan"), None, "x"):
+            with pytest.raises(UsageError, match="timeout_s"):
+                vm.step(1, timeout_s=timeout_s)
+        with pytest.raises(UsageError, match="no vCPU -1"):
+            vm.steps(-1)
+
+
+@pytest.mark.usefixtures("kvm")
+def test_a_step_that_another_thread_ends_says_so():
+    with MicroVM(RAM, workload("uniform")) as vm:
+        said = []
+
+        def step():
+            try:
+                vm.step(1 << 30)
+            except GuestError as error:
+                said.append(str(error))
+
+        thread = threading.Thread(target=step)
+        thread.start()
+        deadline = time.monotonic() + 20
+        while vm.steps() == 0 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        vm.pause()
+        thread.join(20)
+        assert not thread.is_alive()
+        assert "another thread" in said[0]
+
+
+@pytest.mark.usefixtures("kvm")
+def test_a_step_out_of_time_says_so():
+    with MicroVM(RAM, workload("uniform")) as vm:
+        with pytest.raises(GuestError, match="not done in time"):
+            vm.step(1 << 30, timeout_s=0.3)
+        before = vm.steps()
+        vm.step(100)
+        assert vm.steps() == before + 100
+
+
+@pytest.mark.usefixtures("kvm")
+def test_a_forked_child_is_refused_and_does_not_hang():
+    with MicroVM(RAM, workload("uniform"), logging="ring", ring_entries=1024) as vm:
+        source = vm.dirty_source()
+        vm.resume()
+        child = os.fork()
+        if child == 0:
+            refused = 0
+            for use in (vm.kick, vm.resume, vm.steps, lambda: vm.step(1), source.drain):
+                try:
+                    use()
+                except (GuestError, KVMError):
+                    refused += 1
+            del source
+            vm.close()
+            os._exit(refused)
+        deadline = time.monotonic() + 20
+        while (done := os.waitpid(child, os.WNOHANG))[0] == 0 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if done[0] == 0:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(done[1]) == 5
+        vm.pause()
+        source.collect()
+
+
+@pytest.mark.usefixtures("kvm")
+def test_views_of_guest_memory_outlive_the_vm():
+    vm = MicroVM(RAM, workload("sweep"))
+    vm.step(5)
+    view = vm.page_writes("a")
+    vm.close()
+    vm.close()
+    assert view[:6].tolist() == [1, 1, 1, 1, 1, 0]
+
+
+# ---- in QEMU ------------------------------------------------------------------------------------
+
+
+@contextmanager
+def qemu_guest(accel, command_line, tmp_path):
+    """QEMU with the guest program; gives its serial output and a monitor to type at."""
+    serial, monitor = tmp_path / "serial", tmp_path / "monitor"
+    process = subprocess.Popen(
+        ["qemu-system-x86_64", "-accel", accel, "-m", "64", "-display", "none", "-nodefaults",
+         "-no-reboot", "-serial", f"file:{serial}",
+         "-monitor", f"unix:{monitor},server=on,wait=off",
+         "-kernel", str(guest_path()), "-append", command_line],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        yield process, serial, monitor
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def wait_for(process, serial, word, seconds=90):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        text = serial.read_text() if serial.exists() else ""
+        if word in text:
+            return text
+        assert process.poll() is None, process.stderr.read().decode()
+        time.sleep(0.05)
+    raise AssertionError(f"QEMU's guest said only {text!r}")
+
+
+def dump_memory(monitor, address, n_bytes, path):
+    """`pmemsave` through QEMU's monitor: the guest's memory, as QEMU has it."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(60)
+        connection.connect(str(monitor))
+        _until_prompt(connection)
+        connection.sendall(f'pmemsave {address} {n_bytes} "{path}"\n'.encode())
+        _until_prompt(connection)
+
+
+def _until_prompt(connection):
+    said = b""
+    while not said.endswith(b"(qemu) "):
+        said += connection.recv(4096)
+
+
+@pytest.mark.usefixtures("qemu")
+@pytest.mark.parametrize("pattern", ["zipf", "phased"])
+@pytest.mark.parametrize("accel", ["tcg", "kvm"])
+def test_the_same_guest_runs_in_qemu(accel, pattern, tmp_path, request):
+    if accel == "kvm":
+        request.getfixturevalue("kvm")
+    n_steps = 5000
+    line = workload(pattern, seed=7).command_line() + f" steps={n_steps} rate=20000"
+    with qemu_guest(accel, line, tmp_path) as (process, serial, monitor):
+        text = wait_for(process, serial, "done")
+        assert f"mempattern-guest pattern={pattern} pages={N_PAGES}" in text
+        assert f"done steps={n_steps}" in text
+        dump = tmp_path / "memory"
+        dump_memory(monitor, 0x1000000, N_PAGES * 4096, dump)
+        assert os.stat(dump).st_size == N_PAGES * 4096
+    written = np.fromfile(dump, "<u4").reshape(N_PAGES, 1024)[:, 0]
+    expected = np.zeros(N_PAGES, np.int64)
+    for page in guest_model.pages(line, n_steps):
+        if page is not None:
+            expected[page] += 1
+    assert np.array_equal(written, expected)

@@ -1,0 +1,133 @@
+"""A GroupStats with a history under any order of calls, good and bad, against the model."""
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+from model import KINDS, ModelHistory, ModelStats, make_pages, to_pages, to_words
+
+from mempattern import DirtyHistory, GroupStats, Interval, MempatternError, Provenance, Region
+
+SIZES = st.sampled_from([1, 64, 100, 513, 3000, 33_000])
+GROUPS = st.sampled_from([64, 192, 512, 1024])
+SEEDS = st.integers(0, 2**32)
+DURATIONS_NS = st.sampled_from([1, 1000, 10**6, 10**9, 10**12, 10**15]) | st.integers(1, 10**13)
+
+
+class StatsMachine(RuleBasedStateMachine):
+    @initialize(
+        sizes=st.lists(SIZES, min_size=1, max_size=3),
+        group_pages=GROUPS,
+        half_life_s=st.sampled_from([0.01, 1.0, 1e6]),
+        depth=st.none() | st.integers(1, 6),
+    )
+    def begin(self, sizes, group_pages, half_life_s, depth):
+        regions = tuple(Region(f"slot {number}", size) for number, size in enumerate(sizes))
+        self.regions = regions
+        self.history = DirtyHistory(regions, depth) if depth else None
+        self.stats = GroupStats(regions, group_pages, half_life_s=half_life_s, history=self.history)
+        self.model = ModelStats(regions, group_pages, half_life_s)
+        self.model_history = ModelHistory(regions, depth)
+        self.n_intervals = 0
+        # Taken once: the arrays are views and must follow every update.
+        self.groups = {region.name: self.stats.groups(region.name) for region in regions}
+
+    def make(self, kind, seed):
+        rng = np.random.default_rng(seed)
+        pages = {r.name: make_pages(kind, r.n_pages, rng) for r in self.regions}
+        return pages, {name: to_words(bits, garbage=rng) for name, bits in pages.items()}
+
+    def count(self, pages, duration_s, seen):
+        self.model.update(pages, duration_s)
+        self.model_history.update(pages)
+        self.n_intervals += 1
+        assert (
+            seen.dirty_pages,
+            seen.redirtied_pages,
+            seen.fresh_pages,
+            seen.active_groups,
+            seen.runs,
+        ) == self.model.seen_in_all()
+
+    @rule(kind=st.sampled_from(KINDS), seed=SEEDS, duration_ns=DURATIONS_NS)
+    def update_with_words(self, kind, seed, duration_ns):
+        pages, words = self.make(kind, seed)
+        seen = self.stats.update(words, duration_ns / 1e9)
+        for array in words.values():
+            array[:] = 0x55  # the caller's again
+        self.count(pages, duration_ns / 1e9, seen)
+
+    @rule(kind=st.sampled_from(KINDS), seed=SEEDS, duration_ns=DURATIONS_NS)
+    def update_with_bytes(self, kind, seed, duration_ns):
+        pages, words = self.make(kind, seed)
+        short = {r.name: words[r.name].tobytes()[: -(-r.n_pages // 8)] for r in self.regions}
+        self.count(pages, duration_ns / 1e9, self.stats.update(short, duration_ns / 1e9))
+
+    @rule(kind=st.sampled_from(KINDS), seed=SEEDS, duration_ns=DURATIONS_NS)
+    def update_with_an_interval(self, kind, seed, duration_ns):
+        pages = self.make(kind, seed)[0]
+        clean = {name: to_words(bits) for name, bits in pages.items()}
+        interval = Interval(0, 5, 5 + duration_ns, self.regions, clean, Provenance("test"))
+        self.count(pages, duration_ns / 1e9, self.stats.update(interval))
+
+    @rule(
+        how=st.sampled_from(["size", "dtype", "missing", "unknown", "duration", "no duration"]),
+        seed=SEEDS,
+    )
+    def bad_input_changes_nothing(self, how, seed):
+        words, duration_s = self.make("full", seed)[1], 1.0
+        last = self.regions[-1].name  # the regions before it are good
+        if how == "size":
+            words[last] = np.append(words[last], words[last])
+        elif how == "dtype":
+            words[last] = words[last].astype(">u8")
+        elif how == "missing":
+            del words[last]
+        elif how == "unknown":
+            words["vga"] = words[last]
+        else:
+            duration_s = None if how == "no duration" else float("nan")
+        with pytest.raises(MempatternError):
+            self.stats.update(words, duration_s)
+
+    @rule(at_least=st.integers(1, 6))
+    def hot_pages(self, at_least):
+        if self.history is None or at_least > self.history.depth:
+            return
+        hot, expected = self.history.hot_pages(at_least), self.model_history.hot_pages(at_least)
+        for name, pages in expected.items():
+            np.testing.assert_array_equal(to_pages(hot[name], pages.size), pages)
+
+    @rule()
+    def write_rate(self):
+        for region in self.regions:
+            np.testing.assert_allclose(
+                self.groups[region.name].write_rate,
+                self.model.write_rate(region),
+                rtol=1e-9,
+                atol=1e-280,
+            )
+
+    @invariant()
+    def the_arrays_are_the_models(self):
+        if not hasattr(self, "stats"):
+            return
+        assert self.stats.n_intervals == self.n_intervals
+        if self.history is not None:
+            assert len(self.history) == len(self.model_history)
+        for region in self.regions:
+            assert self.stats.groups(region.name).dirty.size == self.groups[region.name].n_groups
+            for field, expected in self.model.groups(region).items():
+                array = getattr(self.groups[region.name], field)
+                np.testing.assert_array_equal(array, expected, err_msg=field)
+
+
+def test_any_order_of_calls(kernel):
+    run_state_machine_as_test(StatsMachine, settings=settings(settings(), stateful_step_count=25))
