@@ -1,0 +1,174 @@
+"""`mempattern demo`: a real KVM guest goes through several patterns, and you watch its memory."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from errno import ENOMEM
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from mempattern._checks import whole_number
+from mempattern.cli import INTERRUPTED
+from mempattern.errors import GuestError, KVMError, TraceError
+from mempattern.interval import Interval
+from mempattern.microvm import PATTERNS, MicroVM, Workload
+from mempattern.regions import Region
+from mempattern.report.live import LiveView
+from mempattern.report.text import PlainView
+from mempattern.report.watch import Watch
+from mempattern.sources import Replay, Source
+from mempattern.trace import TraceReader, TraceWriter
+
+# Two memslots whose sizes are no multiple of anything, as real ones may be.
+REGIONS = (Region("ram0", 30_011), Region("ram1", 20_017))
+_N_PAGES = sum(region.n_pages for region in REGIONS)
+_RATE = 10_000
+
+SHOW = (
+    Workload("idle", _N_PAGES, rate=_RATE),
+    Workload("sweep", _N_PAGES, rate=_RATE),
+    Workload("stride", _N_PAGES, rate=_RATE, stride=40),
+    Workload("uniform", _N_PAGES, rate=_RATE, seed=2),
+    Workload("zipf", _N_PAGES, rate=_RATE, seed=3),
+    Workload("phased", _N_PAGES, rate=_RATE, phases=("hotset", "idle"), phase_steps=4000),
+    Workload("hotset", _N_PAGES, rate=_RATE, hot_pages=600, seed=5),
+)
+
+_LONGEST_PAUSE_S = 2.0
+_LABELS = "demo_labels"  # in the trace's meta: [[pattern, intervals], ...]
+
+
+def add_to(commands: Any) -> None:
+    demo = commands.add_parser(
+        "demo",
+        help="watch the memory of a real KVM guest as it goes through several patterns",
+        description=__doc__,
+    )
+    demo.add_argument("--interval", type=_seconds, default=0.1, metavar="S",
+                      help="seconds between collections (default 0.1)")  # fmt: skip
+    demo.add_argument("--per-pattern", type=_count, default=20, metavar="N",
+                      help="intervals of each pattern (default 20)")  # fmt: skip
+    demo.add_argument("--logging", choices=("log", "manual", "initially-set", "ring"),
+                      default="log", help="how KVM logs dirty pages (default log)")  # fmt: skip
+    files_ = demo.add_mutually_exclusive_group()
+    files_.add_argument("--record", type=Path, metavar="FILE.mpt",
+                      help="also write the intervals to a new trace file")  # fmt: skip
+    files_.add_argument("--replay", type=Path, metavar="FILE.mpt",
+                      help="show a recorded demo instead of running a guest")  # fmt: skip
+    demo.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    if options.replay is not None:
+        return _show_recorded(options.replay)
+    try:
+        vm = MicroVM(REGIONS, SHOW[0], logging=options.logging)
+    except (KVMError, GuestError) as error:
+        if options.record is not None or (isinstance(error, KVMError) and error.errno == ENOMEM):
+            raise  # there is no guest to record, and nothing that a recording would mend
+        print(f"mempattern: {error}; showing a recorded guest instead", file=sys.stderr)
+        return _show_recorded(sample_path())
+    with vm, vm.dirty_source() as source:
+        return _show_live(vm, source, options)
+
+
+def sample_path() -> Path:
+    """The recorded demo that comes with the package."""
+    return Path(str(files("mempattern") / "sample" / "demo.mpt"))
+
+
+def _show_live(vm: MicroVM, source: Source, options: argparse.Namespace) -> int:
+    labels = [(workload.pattern, options.per_pattern) for workload in SHOW]
+    writer: Any = nullcontext()
+    if options.record is not None:
+        meta = {_LABELS: json.dumps(labels)}
+        writer = TraceWriter(options.record, source.regions, source.provenance, meta)
+    with writer as trace:
+
+        def intervals() -> Iterator[tuple[str, Interval]]:
+            for label, interval in _run_patterns(vm, source, options):
+                if trace is not None:
+                    trace.write(interval)
+                yield label, interval
+
+        return _show(f"a KVM guest, {options.logging}", source, intervals())
+
+
+def _run_patterns(
+    vm: MicroVM, source: Source, options: argparse.Namespace
+) -> Iterator[tuple[str, Interval]]:
+    for workload in SHOW:
+        vm.reboot(workload)
+        vm.resume()
+        for interval in source.intervals(options.interval, options.per_pattern):
+            yield workload.pattern, interval
+        vm.pause()
+
+
+def recorded_labels(trace: TraceReader) -> list[str]:
+    """The pattern of each interval of a recorded demo; empty ones for another trace.
+
+    Raises `TraceError` where the trace has labels that are none.
+    """
+    labels: list[str] = []
+    try:
+        for label, count in json.loads(trace.meta.get(_LABELS, "[]")):
+            if label not in PATTERNS or whole_number(count, 1, len(trace)) is None:
+                raise ValueError(f"{label!r}, {count!r}")
+            labels += [label] * count
+    except (ValueError, TypeError, RecursionError) as error:
+        raise TraceError(f"{trace.path}: its demo labels make no sense: {error}") from None
+    return labels + [""] * max(0, len(trace) - len(labels))
+
+
+def _show_recorded(path: Path) -> int:
+    with Replay(path) as source:
+        labels = recorded_labels(source.trace)
+
+        def intervals() -> Iterator[tuple[str, Interval]]:
+            for interval in source.intervals():
+                time.sleep(min(interval.duration_s, _LONGEST_PAUSE_S))
+                yield labels[interval.index], interval
+
+        return _show(f"a recorded KVM guest, {path.name}", source, intervals())
+
+
+def _show(title: str, source: Source, intervals: Iterator[tuple[str, Interval]]) -> int:
+    """Row by row, then the summary, also after Ctrl-C. Returns the exit code."""
+    console = Console()
+    draws = console.is_terminal and console.encoding.startswith("utf")
+    view = LiveView(title, console) if draws else PlainView()
+    watch = Watch(source.regions, source.provenance, view.n_cells(len(source.regions)))
+    code = 0
+    with view:
+        try:
+            for label, interval in intervals:
+                view.show(watch.observe(interval, label))
+        except KeyboardInterrupt:
+            code = INTERRUPTED
+    view.show_summary(watch.summary())
+    return code
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.01 <= value <= 60:
+        raise argparse.ArgumentTypeError(f"must be from 0.01 to 60 seconds, not {text!r}")
+    return value
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 10_000:
+        raise argparse.ArgumentTypeError(f"must be from 1 to 10000, not {text!r}")
+    return int(text)

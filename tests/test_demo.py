@@ -1,0 +1,199 @@
+"""`mempattern demo`, on a real guest and from the recorded sample."""
+
+import errno
+import fcntl
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+
+import pytest
+
+from mempattern import microvm
+from mempattern.cli.demo import sample_path
+from mempattern.cli.main import main
+from mempattern.microvm import PATTERNS, MicroVM
+from mempattern.report.units import format_bytes, format_seconds, format_share
+from mempattern.trace import TraceReader, TraceWriter
+
+COMMAND = [sys.executable, "-m", "mempattern.cli.main", "demo"]
+
+
+def run(*arguments, **options):
+    return subprocess.run(
+        [*COMMAND, *arguments], check=False, capture_output=True, text=True, timeout=120, **options
+    )
+
+
+@pytest.mark.usefixtures("kvm")
+@pytest.mark.parametrize("logging", ["log", "manual", "initially-set", "ring"])
+def test_live_and_replayed_show_the_same_numbers(logging, tmp_path):
+    trace = tmp_path / "demo.mpt"
+    live = run("--interval", "0.02", "--per-pattern", "3", "--logging", logging,
+               "--record", str(trace))  # fmt: skip
+    assert live.returncode == 0, live.stderr
+    assert live.stderr == ""
+    rows = [line for line in live.stdout.splitlines() if re.match(r" *\d+ +\d", line)]
+    assert len(rows) == 3 * 7
+    assert all(any(f" {pattern} |" in row for row in rows) for pattern in PATTERNS)
+    assert "lost         nothing" in live.stdout
+    again = run("--replay", str(trace))
+    assert again.stdout == live.stdout
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOENT, "there is no /dev/kvm: load the module"),
+        (errno.EACCES, "join the group"),
+        (errno.EPERM, "allow the device in this container"),
+        (errno.ENODEV, "enable virtualization"),
+        (errno.ENOTSUP, "lacks what was asked"),
+    ],
+)
+def test_without_kvm_it_says_why_in_one_line_and_shows_the_sample(
+    number, remedy, monkeypatch, capsys
+):
+    monkeypatch.setattr(MicroVM, "_create", lambda vm: raise_(microvm._cannot_open(number)))
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    assert main(["demo"]) == 0
+    said = capsys.readouterr()
+    assert len(said.err.splitlines()) == 1
+    assert remedy in said.err
+    assert "showing a recorded guest instead" in said.err
+    shows_the_sample(said.out)
+
+
+def raise_(error):
+    raise error
+
+
+def shows_the_sample(text):
+    with TraceReader(sample_path()) as sample:
+        assert f"{len(sample)} intervals" in text
+        assert sample.provenance.source == "kvm-dirty-log"
+
+
+def test_with_dev_kvm_really_gone():
+    """In a mount namespace of its own, where /dev is empty."""
+    inside = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
+    if subprocess.run([*inside, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("a mount namespace needs root or user namespaces: run as root")
+    done = subprocess.run(
+        [*inside, "sh", "-c", 'mount -t tmpfs none /dev && exec "$@"', "sh", *COMMAND],
+        check=False, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("mempattern: there is no /dev/kvm")
+    assert len(done.stderr.splitlines()) == 1
+    shows_the_sample(done.stdout)
+
+
+def test_on_a_terminal_it_draws_and_ctrl_c_ends_it_with_the_summary():
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execv(sys.executable, [*COMMAND, "--replay", str(sample_path())])
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 130, 0, 0))
+    said, stopped = b"", False
+    try:
+        while True:
+            try:
+                chunk = os.read(terminal, 65536)
+            except OSError:  # the child has closed its end
+                break
+            if not chunk:
+                break
+            said += chunk
+            if not stopped and said.count(b"address") >= 3:
+                os.kill(child, signal.SIGINT)
+                stopped = True
+    finally:
+        _, status = os.waitpid(child, 0)
+        os.close(terminal)
+    text = said.decode("utf-8", "replace")
+    assert "\x1b[" in text
+    assert "summary" in text
+    assert "Traceback" not in text
+    assert os.waitstatus_to_exitcode(status) == 130
+
+
+def test_a_killed_demo_leaves_no_guest_behind(kvm):
+    process = subprocess.Popen([*COMMAND], stdout=subprocess.DEVNULL)
+    time.sleep(1.0)
+    process.kill()
+    assert process.wait(10) == -signal.SIGKILL
+
+
+def test_wrong_usage_is_one_line_and_code_2_or_1(tmp_path, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["demo", "--interval", "0"])
+    assert caught.value.code == 2
+    assert main(["demo", "--replay", str(tmp_path / "none.mpt")]) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("mempattern: ")
+    assert "none.mpt" in said
+    other = tmp_path / "other.mpt"
+    other.write_text("not a trace")
+    assert main(["demo", "--replay", str(other)]) == 1
+    assert "is not a mempattern trace" in capsys.readouterr().err
+
+
+def test_numbers_are_written_as_people_read_them():
+    assert [format_bytes(n) for n in (0, 1023, 1024, 5 << 20, 3 << 40)] == [
+        "0 B", "1023 B", "1.0 KiB", "5.0 MiB", "3.0 TiB",
+    ]  # fmt: skip
+    assert [format_seconds(s) for s in (12.34, 0.034, 0.00056)] == ["12.3 s", "34 ms", "560 us"]
+    assert [format_share(1, 8), format_share(0, 0)] == ["12 %", "-"]
+
+
+def test_recording_without_a_guest_fails_and_not_both_files(tmp_path, monkeypatch, capsys):
+    trace = tmp_path / "demo.mpt"
+    with pytest.raises(SystemExit) as caught:
+        main(["demo", "--record", str(trace), "--replay", str(sample_path())])
+    assert caught.value.code == 2
+    monkeypatch.setattr(MicroVM, "_create", lambda vm: raise_(microvm._cannot_open(errno.ENOENT)))
+    assert main(["demo", "--record", str(trace)]) == 1
+    assert "there is no /dev/kvm" in capsys.readouterr().err
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize(
+    "labels",
+    ["not JSON", "5", '[["x", 1]]', '[["idle", 1.5]]', '[["idle", 3000000000]]', "[[[1]]]"],
+)
+def test_labels_that_make_no_sense(labels, tmp_path, capsys):
+    with (
+        TraceReader(sample_path()) as sample,
+        TraceWriter(
+            tmp_path / "t.mpt", sample.regions, sample.provenance, {"demo_labels": labels}
+        ) as trace,
+    ):
+        trace.write(sample[0])
+    assert main(["demo", "--replay", str(tmp_path / "t.mpt")]) == 1
+    assert "labels make no sense" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_one_line(tmp_path):
+    """A tiny file system in a mount namespace of its own."""
+    inside = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
+    if subprocess.run([*inside, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("a mount namespace needs root or user namespaces: run as root")
+    program = (
+        "import sys; from mempattern.cli.demo import sample_path;"
+        "from mempattern.trace import TraceReader as R, TraceWriter as W\n"
+        "with R(sample_path()) as s, W(sys.argv[1], s.regions, s.provenance) as t:\n"
+        "    [t.write(interval) for _ in range(50) for interval in s]\n"
+    )
+    mount = f'mount -t tmpfs -o size=300k none {tmp_path} && exec "$@"'
+    done = subprocess.run(
+        [*inside, "sh", "-c", mount, "sh", sys.executable, "-c", program, str(tmp_path / "a.mpt")],
+        check=False, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "TraceError" in done.stderr.splitlines()[-1]
+    assert "full" in done.stderr.splitlines()[-1]
