@@ -1,0 +1,118 @@
+"""How the benches measure: ours against peers, in turn, in one run.
+
+Before each timed round of ours every peer is timed once, each after an untimed call of its own that
+warms the caches for it. So a round compares things measured within milliseconds of each other, and
+the drift of a shared machine falls out of the ratio. The table at the end has the median of the
+rounds' ratios, the quartiles, and the goal.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cffi import FFI
+from table import rows_of, text_lines
+
+HERE = Path(__file__).parent
+_DECLARATIONS = """
+    uint64_t limit_read(const uint64_t *words, size_t n);
+    void limit_move(const uint64_t *cur, const uint64_t *prev, uint64_t *next, uint64_t *ever,
+                    uint64_t *groups, size_t n);
+    void bench_publish(void *entries, const uint64_t *pages, uint32_t n_entries);
+    uint32_t bench_harvest(void *entries, uint32_t n_entries, uint64_t *bitmap, uint64_t n_pages);
+"""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Something that does the same work, or less of it, and the speed we want against it."""
+
+    name: str
+    run: Callable[[], Any]
+    at_least: float | None = None
+    """Its time divided by ours."""
+
+
+def timed(run: Callable[[], Any]) -> float:
+    run()
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+@pytest.fixture
+def against(benchmark):
+    """against(ours, peers, rounds, before): time them in turn and keep the ratios.
+
+    `before` makes new input, ahead of the peers and ahead of our timed call.
+    """
+
+    def measure(ours, peers, rounds=60, before=lambda: None):
+        times: dict[str, list[float]] = {peer.name: [] for peer in peers}
+
+        def setup():
+            before()
+            for peer in peers:
+                times[peer.name].append(timed(peer.run))
+            ours()
+            before()
+
+        benchmark.pedantic(ours, setup=setup, rounds=rounds, warmup_rounds=3)
+        mine = benchmark.stats.stats.data
+        for peer in peers:
+            theirs = times[peer.name][-len(mine) :]
+            ratios = [their / my for their, my in zip(theirs, mine, strict=True)]
+            keep(benchmark, peer.name, ratios, at_least=peer.at_least)
+
+    return measure
+
+
+def keep(benchmark, against, values, *, at_least=None, at_most=None, unit="x"):
+    """Remember one row of the table: its values, one a round, and the goal."""
+    benchmark.extra_info.setdefault("rows", []).append(
+        {
+            "against": against,
+            "values": [float(f"{value:.5g}") for value in values],
+            "unit": unit,
+            "at_least": at_least,
+            "at_most": at_most,
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def native():
+    """(ffi, lib): the limits and the bare harvest, compiled here for this machine."""
+    built = HERE.parent / "build" / "benches.so"
+    built.parent.mkdir(exist_ok=True)
+    subprocess.run(
+        ["cc", "-O3", "-march=native", "-std=gnu11", "-shared", "-fPIC", "-Wall", "-Wextra",
+         f"-I{HERE.parent / 'csrc/include'}", "-o", str(built),
+         str(HERE / "limits.c"), str(HERE / "harvest.c"), "-lpthread"],
+        check=True,
+    )  # fmt: skip
+    ffi = FFI()
+    ffi.cdef(_DECLARATIONS)
+    return ffi, ffi.dlopen(str(built))
+
+
+def pytest_benchmark_update_machine_info(config, machine_info):
+    del machine_info["node"]
+    machine_info["numpy"] = np.__version__
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    session = getattr(config, "_benchmarksession", None)
+    if session is None:
+        return
+    rows = [row for bench in session.benchmarks for row in rows_of(bench.name, bench.extra_info)]
+    terminalreporter.write_line("")
+    for line in text_lines(rows):
+        terminalreporter.write_line(line)
