@@ -1,0 +1,76 @@
+"""A wheel built here is one abi3 wheel that works alone; the documents' examples run as printed."""
+
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def test_a_wheel_imports_from_an_empty_directory(tmp_path):
+    """Into a new environment, whose other packages come from ours."""
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "-q", "--no-build-isolation", "--no-deps",
+         "--wheel-dir", str(tmp_path), str(ROOT)],
+        check=True,
+    )  # fmt: skip
+    (wheel,) = tmp_path.glob("*.whl")
+    assert "-cp311-abi3-linux" in wheel.name
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "mempattern/_native.abi3.so" in names
+    assert "mempattern/sample/demo.mpt" in names
+    assert "mempattern/py.typed" in names
+    assert not [name for name in names if "meson" in name or name.endswith((".c", ".pyc"))]
+
+    alone = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(alone)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    # -S and an own path: neither this checkout nor its editable install is in reach.
+    site = [path for path in sys.path if path.endswith("site-packages")]
+    program = f"import sys; sys.path[:0] = {[str(alone), *site]!r}; import mempattern; "
+    program += "print(mempattern.__file__); import mempattern.microvm as m; print(m.guest_path())"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", program], cwd=empty, check=True, capture_output=True, text=True
+    )
+    assert all(line.startswith(str(alone)) for line in done.stdout.splitlines()), done.stdout
+
+
+@pytest.mark.usefixtures("kvm")
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_python_examples_run_as_printed(document, capsys):
+    """All of a document's examples, one after the other; what a comment promises is printed."""
+    space = {}
+    for code in re.findall(r"```python\n(.*?)```", document.read_text(), re.DOTALL):
+        exec(compile(code, str(document), "exec"), space)
+        printed = capsys.readouterr().out
+        for promised in re.findall(r"print\(seen\) +# (.+)", code):
+            assert promised in printed
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document):
+    for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
+        if "://" not in target:
+            assert (document.parent / target).exists(), target
+
+
+def test_the_c_example_compiles(tmp_path):
+    """The C of docs/embedding.md, put into a function."""
+    (code,) = re.findall(r"```c\n(.*?)```", (ROOT / "docs/embedding.md").read_text(), re.DOTALL)
+    include, body = code.split("\n", 1)
+    source = tmp_path / "example.c"
+    source.write_text(
+        f"{include}\nvoid example(int vm_fd, uint64_t ram_bytes);\n"
+        f"void example(int vm_fd, uint64_t ram_bytes)\n{{\n{body}}}\n"
+    )
+    subprocess.run(
+        ["cc", "-std=c11", "-Wall", "-Wextra", "-Werror", "-fsyntax-only",
+         f"-I{ROOT / 'csrc/include'}", str(source)],
+        check=True,
+    )  # fmt: skip
