@@ -1,5 +1,6 @@
 """The guest writes exactly the pages that its Python model says, in the micro VM and in QEMU."""
 
+import faulthandler
 import importlib.util
 import os
 import signal
@@ -8,7 +9,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 
@@ -197,21 +198,29 @@ def test_a_forked_child_is_refused_and_does_not_hang():
         vm.resume()
         child = os.fork()
         if child == 0:
+            faulthandler.dump_traceback_later(20)  # says where, should it hang
             refused = 0
-            for use in (vm.kick, vm.resume, vm.steps, lambda: vm.step(1), source.drain):
-                try:
-                    use()
-                except (GuestError, KVMError):
+            try:
+                for use in (vm.kick, vm.resume, vm.steps, lambda: vm.step(1), source.drain):
+                    with suppress(GuestError, KVMError):
+                        use()
+                        continue
                     refused += 1
-            del source
-            vm.close()
-            os._exit(refused)
-        deadline = time.monotonic() + 20
-        while (done := os.waitpid(child, os.WNOHANG))[0] == 0 and time.monotonic() < deadline:
+                del source
+                vm.close()
+            finally:  # never back into pytest, whatever was raised
+                os._exit(refused)
+        done = (0, 0)
+        for _ in range(600):  # not by the clock: a machine that was suspended has jumped it
+            done = os.waitpid(child, os.WNOHANG)
+            if done[0]:
+                break
             time.sleep(0.05)
-        if done[0] == 0:
+        else:
+            where = [Path(f"/proc/{child}/{name}").read_text() for name in ("wchan", "stack")]
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
+            pytest.fail(f"the child hangs, in the kernel at {where}")
         assert os.waitstatus_to_exitcode(done[1]) == 5
         vm.pause()
         source.collect()
