@@ -284,6 +284,12 @@ def test_page_sizes_that_are_none(page_bytes):
         Region("ram", 1, page_bytes)
 
 
+@pytest.mark.parametrize("address", [-4096, 1, 4097, 1 << 64, 4096.0, None, True])
+def test_addresses_that_are_none(address):
+    with pytest.raises(RegionError, match="'ram': address must be a multiple of 4096 below"):
+        Region("ram", 1, address=address)
+
+
 @pytest.mark.parametrize("name", ["", None, 5, b"ram"])
 def test_names_that_are_none(name):
     with pytest.raises(RegionError, match="name must be a non-empty string"):

@@ -28,6 +28,8 @@ class Provenance:
     """What collected: "kvm-dirty-log", "kvm-dirty-ring", ..."""
     blind_spots: tuple[str, ...] = ()
     """Writes that this source cannot see."""
+    granularity: str = "a page"
+    """What a set bit vouches for, where that is not exactly one written page."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

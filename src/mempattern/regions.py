@@ -19,14 +19,16 @@ _MAX_PAGES = 1 << 52  # 64-bit addresses divided into 4 KiB pages
 class Region:
     """One contiguous run of pages with a name: a KVM memslot, a QEMU RAM block, a VMA.
 
-    `page_bytes` is the unit that one bit of the region's bitmap stands for.
-    Raises `RegionError` for an empty name, a page count below 1 or a page size that is no power of
-    two.
+    `page_bytes` is the unit that one bit of the region's bitmap stands for. `address` is where page
+    0 lies, in bytes: guest-physical, or virtual in the process that was traced.
+    Raises `RegionError` for an empty name, a page count below 1, a page size that is no power of
+    two, or an address that is no multiple of it.
     """
 
     name: str
     n_pages: int
     page_bytes: int = PAGE_BYTES
+    address: int = 0
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name or not self.name.isprintable():
@@ -45,8 +47,15 @@ class Region:
             raise RegionError(
                 f"region {self.name!r}: page_bytes must be a power of two, not {self.page_bytes!r}"
             )
+        address = whole_number(self.address, 0, (1 << 64) - 1)
+        if address is None or address % page_bytes:
+            raise RegionError(
+                f"region {self.name!r}: address must be a multiple of {page_bytes} below 2**64, "
+                f"not {self.address!r}"
+            )
         object.__setattr__(self, "n_pages", n_pages)
         object.__setattr__(self, "page_bytes", page_bytes)
+        object.__setattr__(self, "address", address)
 
     @property
     def n_words(self) -> int:
