@@ -274,6 +274,96 @@ MPAT_API int mpat_kvm_ring_drain(mpat_kvm_ring *ring, mpat_kvm_fault *fault);
 MPAT_API int mpat_kvm_ring_collect(mpat_kvm_ring *ring, uint64_t *const *bitmaps,
                                    mpat_collection *out, mpat_kvm_fault *fault);
 
+/* ---- another process's writes ---------------------------------------------------------------- */
+
+/*
+ * Linux 6.7 and later, x86-64: a userfaultfd is put into the target, whose memory it then
+ * write-protects in asynchronous mode; PAGEMAP_SCAN tells which pages were written. The target
+ * never waits for us: each first write to a page after a collection costs it a page fault. When
+ * the object is closed, or our process dies, the kernel takes the protection away.
+ *
+ * Not seen: writes through another mapping of the same memory, in this process or another, and by
+ * devices. The first read of a page of a shared mapping that was never touched through this one
+ * counts as a write. A huge page is split by the first write to it.
+ */
+
+typedef struct mpat_process mpat_process;
+
+/* Where a process function failed; filled on failure only. May be NULL. */
+typedef struct mpat_process_fault {
+    const char *call; /* the system call, file or condition at fault, a static string */
+    uint64_t address; /* in the target, or 0 */
+} mpat_process_fault;
+
+/* Part of the target's address space, and where its pages lie in the regions' bitmaps. */
+typedef struct mpat_mapping {
+    uint64_t start, end; /* multiples of the page size */
+    uint64_t first_page; /* bit of `start` in the region's bitmap */
+    uint32_t region;
+    uint32_t page_shift; /* 12, or of the huge pages of a hugetlbfs mapping */
+    uint32_t flags;
+} mpat_mapping;
+
+#define MPAT_MAPPING_PRIVATE_FILE 1 /* MAP_PRIVATE of a file: the file's own pages are not writes */
+
+/* What one collection cost and covered. */
+typedef struct mpat_process_collection {
+    int64_t start_ns;       /* end of the previous collection, or of protect */
+    int64_t end_ns;         /* end of this collection */
+    int64_t collect_ns;     /* time spent in this collection */
+    uint64_t lost_pages;    /* 0: none known to be missing; else a rough lower bound */
+    uint64_t written_pages; /* bits set, where mappings do not overlap */
+    uint64_t huge_bytes;    /* in huge pages protected by it: each is split by its next write */
+} mpat_process_collection;
+
+/* Leave huge pages unprotected instead of letting writes split them; they count as lost_pages. */
+#define MPAT_PROCESS_KEEP_HUGE 1
+
+/*
+ * Attach to a process. One of its threads is stopped for some hundred microseconds and makes two
+ * system calls; it is left as it was, an interrupted system call goes on.
+ *
+ * -ESRCH: no such process, or it ended. -ENXIO: it has no memory (a kernel thread, a zombie).
+ * -EPERM, -EACCES: not permitted (see ptrace(2), "Ptrace access mode checking"), or another tracer
+ * holds it. -ENOTSUP: the kernel or the processor lacks what is needed. -ENOEXEC: a 32-bit process.
+ * -EACCES with "seccomp": every thread has a system call filter, which might kill it. -ETIMEDOUT: no
+ * thread stopped in time; all sleep uninterruptibly. -EPIPE: the child that does it was killed.
+ */
+MPAT_API int mpat_process_open(int pid, uint32_t flags, mpat_process **out,
+                               mpat_process_fault *fault);
+MPAT_API void mpat_process_close(mpat_process *process);
+
+/*
+ * Try all of it on a page of our own. 0, or the reason why it does not work on this machine.
+ * -EPROTO: the kernel did not see the write.
+ */
+MPAT_API int mpat_process_probe(mpat_process_fault *fault);
+
+/* For how long a thread of the target was stopped by open. */
+MPAT_API int64_t mpat_process_stopped_ns(const mpat_process *process);
+
+/*
+ * Start to follow these mappings: their writes up to now are dropped. *huge_bytes of them are in
+ * huge pages, each of which is split by its next write. -EBUSY: another userfaultfd is registered
+ * there. -EEXIST: there are huge pages, which are to be kept. -ESRCH: the process ended or executes
+ * another program.
+ */
+MPAT_API int mpat_process_protect(mpat_process *process, const mpat_mapping *mappings,
+                                  size_t n_mappings, uint64_t *huge_bytes,
+                                  mpat_process_fault *fault);
+
+/*
+ * bitmaps[r] (mpat_bitmap_words(region_pages[r]) words) = pages of region r written since the
+ * previous collection. The mappings are the target's as they are now; new ones are followed from
+ * here on, and all that they hold was written since. -EINVAL: a mapping does not fit its region.
+ * -ESRCH: the process ended or executes another program. On failure the pages already taken are
+ * counted in the next collection's lost_pages.
+ */
+MPAT_API int mpat_process_collect(mpat_process *process, const mpat_mapping *mappings,
+                                  size_t n_mappings, const uint64_t *region_pages,
+                                  uint64_t *const *bitmaps, size_t n_regions,
+                                  mpat_process_collection *out, mpat_process_fault *fault);
+
 /* cdef end */
 
 #ifdef __cplusplus

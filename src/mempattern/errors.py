@@ -59,5 +59,19 @@ class GuestError(MempatternError, RuntimeError):
     """The micro VM's guest died, refused its workload, or did not finish in time."""
 
 
+class ProcessError(MempatternError, OSError):
+    """A process cannot be traced; the message says what would help. `errno` is the kernel's."""
+
+    def __init__(self, errno: int, message: str) -> None:
+        super().__init__(errno, message)
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
+class ProcessEnded(MempatternError, EOFError):
+    """The traced process ended, or executes another program: there is nothing more to collect."""
+
+
 class TraceError(MempatternError, ValueError):
     """A file is not a trace, or is damaged."""

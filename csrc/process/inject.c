@@ -1,0 +1,623 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A userfaultfd works on the memory of the process that called userfaultfd(2), so the target has to
+ * call it, once, and then close(2): we take a duplicate of the descriptor in between.
+ *
+ * One thread is stopped by PTRACE_INTERRUPT, which sends no signal. It executes a `syscall`
+ * instruction that it has anyway (in the vdso), so nothing is written to its memory. Its registers
+ * are put back while it stands in a second interrupt-stop: only on the way out of such a stop does
+ * the kernel restart an interrupted system call (arch_do_signal_or_restart), and only the original
+ * registers say that there was one.
+ *
+ * Whoever dies between the two stops leaves the thread in foreign code. So a child of ours does it,
+ * which nobody knows: a SIGKILL for us does not reach it, and it needs a few hundred microseconds.
+ *
+ * Linux Documentation and man pages: ptrace(2), pidfd_getfd(2), userfaultfd(2);
+ * kernel/signal.c, kernel/ptrace.c, arch/x86/kernel/signal.c.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "inject.h"
+
+#include <errno.h>
+
+#if defined(__x86_64__) && defined(__linux__)
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/user.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "abi.h"
+
+#define MAX_CANDIDATES 32
+#define STOP_TIMEOUT_NS 200000000 /* for a thread that sleeps uninterruptibly */
+#define RUN_TIMEOUT_NS 2000000000 /* for one that has begun: it cannot be left */
+#define SPIN_NS 1000000
+#define ROUNDS 5                  /* a thread may be in a critical section, but not for long */
+#define USER_CODE_64 0x33         /* its selector; 0x23 is 32-bit code */
+#define SYSCALL_INSTRUCTION 0x050f
+#define KERNEL_SIGSET_BYTES 8
+#define GET_RSEQ_CONFIGURATION 0x420f
+
+/* ---- before anything is stopped ------------------------------------------------------------- */
+
+struct candidate {
+    pid_t tid;
+    int cost; /* lower is better */
+};
+
+struct plan {
+    int pidfd;
+    uint64_t code; /* address of a syscall instruction in the target */
+    size_t n;
+    struct candidate candidates[MAX_CANDIDATES];
+};
+
+static ssize_t read_file(const char *path, char *out, size_t size)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n;
+
+    if (fd < 0)
+        return -errno;
+    n = read(fd, out, size - 1);
+    if (n < 0)
+        n = -errno;
+    else
+        out[n] = '\0';
+    close(fd);
+    return n;
+}
+
+/*
+ * System calls that give EINTR when their thread is stopped, although no signal was delivered:
+ * signal(7), "Interruption of system calls and library functions by stop signals".
+ */
+static int gives_eintr(long number)
+{
+    switch (number) {
+    case SYS_epoll_wait:
+    case SYS_epoll_pwait:
+#ifdef SYS_epoll_pwait2
+    case SYS_epoll_pwait2:
+#endif
+    case SYS_semop:
+    case SYS_semtimedop:
+    case SYS_msgrcv:
+    case SYS_msgsnd:
+    case SYS_io_getevents:
+    case SYS_rt_sigtimedwait: return 1;
+    default: return 0;
+    }
+}
+
+/*
+ * How willingly we stop a thread in this state: one that waits in a system call the kernel restarts
+ * by itself is best, a vCPU inside of KVM_RUN bad, one that sleeps uninterruptibly hopeless.
+ */
+static int cost_of(int pid, int tid)
+{
+    char path[64], text[512], *after;
+    long number;
+
+    snprintf(path, sizeof path, "/proc/%d/task/%d/stat", pid, tid);
+    if (read_file(path, text, sizeof text) <= 0 || !(after = strrchr(text, ')')) || !after[1])
+        return -1;
+    switch (after[2]) {
+    case 'Z':
+    case 'X': return -1;
+    case 'D': return 9;
+    case 'T':
+    case 't': return 8;
+    default: break;
+    }
+    snprintf(path, sizeof path, "/proc/%d/task/%d/syscall", pid, tid);
+    if (read_file(path, text, sizeof text) <= 0)
+        return 5;
+    if (text[0] < '0' || text[0] > '9') /* "running" */
+        return 2;
+    number = strtol(text, NULL, 10);
+    if (number == SYS_ioctl)
+        return 7;
+    return gives_eintr(number) ? 4 : 1;
+}
+
+/* Under a filter the calls we inject may be answered by SIGKILL or SIGSYS. */
+static int is_filtered(int pid, int tid)
+{
+    char path[64], text[4096], *at;
+
+    snprintf(path, sizeof path, "/proc/%d/task/%d/status", pid, tid);
+    if (read_file(path, text, sizeof text) <= 0)
+        return 0;
+    at = strstr(text, "\nSeccomp:");
+    return at && atoi(at + strlen("\nSeccomp:")) != 0;
+}
+
+static int by_cost(const void *a, const void *b)
+{
+    return ((const struct candidate *)a)->cost - ((const struct candidate *)b)->cost;
+}
+
+static int find_candidates(int pid, struct plan *plan)
+{
+    char path[64];
+    struct dirent *entry;
+    int n_filtered = 0;
+    DIR *tasks;
+
+    snprintf(path, sizeof path, "/proc/%d/task", pid);
+    tasks = opendir(path);
+    if (!tasks)
+        return errno == ENOENT ? -ESRCH : -errno;
+    while (plan->n < MAX_CANDIDATES && (entry = readdir(tasks)) != NULL) {
+        int tid = atoi(entry->d_name), cost;
+
+        if (tid <= 0 || (cost = cost_of(pid, tid)) < 0)
+            continue;
+        if (is_filtered(pid, tid)) {
+            n_filtered++;
+            continue;
+        }
+        plan->candidates[plan->n++] = (struct candidate){tid, cost};
+    }
+    closedir(tasks);
+    qsort(plan->candidates, plan->n, sizeof plan->candidates[0], by_cost);
+    if (plan->n == 0)
+        return n_filtered ? -EACCES : -ESRCH;
+    return 0;
+}
+
+/* The address of a syscall instruction in [start, end) of the target, or 0. */
+static uint64_t find_in(int mem, uint64_t start, uint64_t end)
+{
+    static const unsigned char wanted[2] = {0x0f, 0x05};
+    uint64_t found = 0;
+    size_t size = end - start;
+    unsigned char *code;
+
+    if (size > (1u << 20))
+        size = 1u << 20;
+    code = malloc(size);
+    if (!code)
+        return 0;
+    ssize_t n = pread(mem, code, size, (off_t)start);
+    if (n > 0) {
+        unsigned char *at = memmem(code, (size_t)n, wanted, sizeof wanted);
+        if (at)
+            found = start + (uint64_t)(at - code);
+    }
+    free(code);
+    return found;
+}
+
+/* In the vdso, which every program has; else in any code, since booting with vdso=0 is possible. */
+static int find_code(int pid, struct plan *plan)
+{
+    char path[64], line[512];
+    uint64_t elsewhere = 0;
+    FILE *maps;
+    int mem;
+
+    snprintf(path, sizeof path, "/proc/%d/mem", pid);
+    mem = open(path, O_RDONLY | O_CLOEXEC);
+    if (mem < 0)
+        return -errno;
+    snprintf(path, sizeof path, "/proc/%d/maps", pid);
+    maps = fopen(path, "re");
+    if (!maps) {
+        int error = -errno;
+
+        close(mem);
+        return error;
+    }
+    while (!plan->code && fgets(line, sizeof line, maps)) {
+        unsigned long start, end;
+        char permissions[8];
+
+        if (sscanf(line, "%lx-%lx %7s", &start, &end, permissions) != 3 || permissions[2] != 'x')
+            continue;
+        if (strstr(line, "[vdso]"))
+            plan->code = find_in(mem, start, end);
+        else if (!elsewhere && !strstr(line, "[vsyscall]"))
+            elsewhere = find_in(mem, start, end);
+    }
+    fclose(maps);
+    close(mem);
+    if (!plan->code)
+        plan->code = elsewhere;
+    return plan->code ? 0 : -ENOEXEC;
+}
+
+/* ---- in the child: only calls that are safe after a bare clone ------------------------------- */
+
+struct report {
+    int error;
+    const char *call; /* the same string in parent and child */
+    int64_t stopped_ns;
+};
+
+struct stopped {
+    pid_t tid;
+    int signal; /* one that came meanwhile and must reach the target after all */
+    struct user_regs_struct registers;
+    uint64_t mask; /* signals */
+};
+
+static int64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static int64_t trace(long request, pid_t tid, unsigned long address, void *data)
+{
+    return ptrace((enum __ptrace_request)request, tid, (void *)address, data) < 0 ? -errno : 0;
+}
+
+/* The next stop's status; -ETIMEDOUT, or -ESRCH if the thread is gone. */
+static int next_stop(pid_t tid, int64_t timeout_ns)
+{
+    int64_t deadline = now_ns() + timeout_ns;
+    int status;
+
+    for (;;) {
+        pid_t got = waitpid(tid, &status, __WALL | WNOHANG);
+
+        if (got == tid)
+            return WIFSTOPPED(status) ? status : -ESRCH;
+        if (got < 0 && errno != EINTR)
+            return -ESRCH;
+        int64_t left_ns = deadline - now_ns();
+        if (left_ns < 0)
+            return -ETIMEDOUT;
+        if (timeout_ns - left_ns < SPIN_NS)
+            sched_yield();
+        else
+            nanosleep(&(struct timespec){.tv_nsec = SPIN_NS / 10}, NULL);
+    }
+}
+
+static int is_interrupt_stop(int status)
+{
+    return status >> 16 == PTRACE_EVENT_STOP;
+}
+
+static int is_syscall_stop(int status)
+{
+    return WSTOPSIG(status) == (SIGTRAP | 0x80);
+}
+
+/*
+ * Let it run on until the wanted kind of stop. What signals come first (all are blocked but
+ * SIGKILL and SIGSTOP) are kept for the end.
+ */
+static int run_until(struct stopped *s, long request, int (*is_wanted)(int))
+{
+    for (;;) {
+        int error = (int)trace(request, s->tid, 0, NULL), status;
+
+        if (error)
+            return error;
+        status = next_stop(s->tid, RUN_TIMEOUT_NS);
+        if (status < 0)
+            return status;
+        if (is_wanted(status))
+            return 0;
+        if (!is_interrupt_stop(status) && !is_syscall_stop(status))
+            s->signal = WSTOPSIG(status);
+    }
+}
+
+/* Execute one system call; the thread stands in its exit-stop afterwards. Its result or -errno. */
+static int64_t call(struct stopped *s, uint64_t code, long number, long argument)
+{
+    struct user_regs_struct registers = s->registers;
+    int error;
+
+    registers.rip = code;
+    registers.rax = (unsigned long)number;
+    registers.rdi = (unsigned long)argument;
+    registers.orig_rax = ~0ul; /* it does not come from a system call: nothing to restart */
+    error = (int)trace(PTRACE_SETREGS, s->tid, 0, &registers);
+    for (int edge = 0; edge < 2 && !error; edge++) /* entry, exit */
+        error = run_until(s, PTRACE_SYSCALL, is_syscall_stop);
+    if (!error)
+        error = (int)trace(PTRACE_GETREGS, s->tid, 0, &registers);
+    return error ? error : (int64_t)registers.rax;
+}
+
+/*
+ * In an rseq critical section? The kernel would not abort it, as a preemption must, once it had
+ * seen the thread elsewhere (kernel/rseq.c, rseq_ip_fixup).
+ */
+static int in_critical_section(pid_t tid)
+{
+    struct { /* struct ptrace_rseq_configuration, Linux 5.13 */
+        uint64_t rseq_abi_pointer;
+        uint32_t rseq_abi_size, signature, flags, pad;
+    } rseq;
+    long section;
+
+    if (trace(GET_RSEQ_CONFIGURATION, tid, sizeof rseq, &rseq) || !rseq.rseq_abi_pointer)
+        return 0;
+    errno = 0; /* rseq_cs is at 8 in struct rseq */
+    section = ptrace(PTRACE_PEEKDATA, tid, (void *)(rseq.rseq_abi_pointer + 8), NULL);
+    return errno != 0 || section != 0;
+}
+
+/* Bit s - 1 is signal s: those pending that the thread does not block. */
+static uint64_t deliverable(pid_t tid)
+{
+    uint64_t blocked = 0, pending = 0;
+    char path[64], text[4096];
+    const char *names[] = {"\nSigPnd:", "\nShdPnd:", "\nSigBlk:"};
+
+    snprintf(path, sizeof path, "/proc/%d/status", tid);
+    if (read_file(path, text, sizeof text) <= 0)
+        return ~UINT64_C(0);
+    for (int i = 0; i < 3; i++) {
+        char *at = strstr(text, names[i]);
+        uint64_t set = at ? strtoull(at + strlen(names[i]), NULL, 16) : ~UINT64_C(0);
+
+        if (i < 2)
+            pending |= set;
+        else
+            blocked = at ? set : 0;
+    }
+    return pending & ~blocked;
+}
+
+/*
+ * A call that gives EINTR for our stop alone is made again, as the kernel would had it known. Not
+ * when a signal waits: then EINTR is the signal's.
+ */
+static void undo_eintr(const struct stopped *s, struct user_regs_struct *registers)
+{
+    if ((long)registers->orig_rax >= 0 && (long)registers->rax == -EINTR &&
+        gives_eintr((long)registers->orig_rax) && !s->signal && !deliverable(s->tid)) {
+        registers->rax = registers->orig_rax;
+        registers->rip -= 2;
+        registers->orig_rax = ~0ul;
+    }
+}
+
+/* From any stop: everything back, and go on. */
+static void release(const struct stopped *s)
+{
+    struct user_regs_struct registers = s->registers;
+    uint64_t mask = s->mask;
+
+    undo_eintr(s, &registers);
+    trace(PTRACE_SETREGS, s->tid, 0, &registers);
+    trace(PTRACE_SETSIGMASK, s->tid, KERNEL_SIGSET_BYTES, &mask);
+    trace(PTRACE_DETACH, s->tid, 0, NULL);
+    if (s->signal) /* this kind of stop cannot hand it on */
+        syscall(SYS_tkill, s->tid, s->signal);
+}
+
+/* Stop the thread in user code or a system call. -EAGAIN: not this one. */
+static int stop(pid_t tid, uint64_t code, struct stopped *s, struct report *report)
+{
+    int error = (int)trace(PTRACE_SEIZE, tid, 0, (void *)PTRACE_O_TRACESYSGOOD), status;
+    uint64_t all = ~UINT64_C(0);
+
+    *s = (struct stopped){.tid = tid};
+    report->call = "PTRACE_SEIZE";
+    if (error)
+        return error;
+    report->call = "PTRACE_INTERRUPT";
+    error = (int)trace(PTRACE_INTERRUPT, tid, 0, NULL);
+    while (!error) {
+        status = next_stop(tid, STOP_TIMEOUT_NS);
+        if (status < 0)
+            return status; /* our end detaches it: it never stopped */
+        if (is_interrupt_stop(status))
+            break;
+        /* A signal was on its way already: it is delivered as if we were not there. */
+        error = (int)trace(PTRACE_CONT, tid, 0, (void *)(long)WSTOPSIG(status));
+    }
+    if (!error)
+        error = (int)trace(PTRACE_GETREGS, tid, 0, &s->registers);
+    if (!error)
+        error = (int)trace(PTRACE_GETSIGMASK, tid, KERNEL_SIGSET_BYTES, &s->mask);
+    if (error)
+        return error;
+    report->call = "32-bit code";
+    if ((s->registers.cs & 0xffff) != USER_CODE_64)
+        error = -ENOEXEC;
+    errno = 0;
+    if (!error && ((ptrace(PTRACE_PEEKTEXT, tid, (void *)code, NULL) & 0xffff) !=
+                       SYSCALL_INSTRUCTION ||
+                   errno || in_critical_section(tid)))
+        error = -EAGAIN;
+    if (!error)
+        error = (int)trace(PTRACE_SETSIGMASK, tid, KERNEL_SIGSET_BYTES, &all);
+    if (error)
+        trace(PTRACE_DETACH, tid, 0, NULL); /* nothing was changed */
+    return error;
+}
+
+/* The stopped thread makes the descriptor, we take it, it closes its own. */
+static int make_userfaultfd(struct stopped *s, const struct plan *plan, struct report *report)
+{
+    int flags = O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY;
+    int64_t theirs = call(s, plan->code, SYS_userfaultfd, flags), closed;
+    int ours;
+
+    report->call = "userfaultfd";
+    if (theirs < 0)
+        return (int)theirs;
+    ours = (int)syscall(SYS_pidfd_getfd, plan->pidfd, (int)theirs, 0);
+    if (ours < 0) {
+        ours = -errno;
+        report->call = "pidfd_getfd";
+    }
+    closed = call(s, plan->code, SYS_close, (long)theirs);
+    if (closed < 0 && ours >= 0) {
+        report->call = "close";
+        close(ours);
+        ours = (int)closed;
+    }
+    return ours;
+}
+
+static int inject(const struct plan *plan, const struct candidate *candidate, struct report *report)
+{
+    struct stopped stopped;
+    int64_t begin_ns = now_ns();
+    int error = stop(candidate->tid, plan->code, &stopped, report), fd;
+
+    if (error)
+        return error;
+    fd = make_userfaultfd(&stopped, plan, report);
+    /* Stop once more, before any instruction, where the kernel still decides about restarting. */
+    trace(PTRACE_INTERRUPT, stopped.tid, 0, NULL);
+    run_until(&stopped, PTRACE_CONT, is_interrupt_stop);
+    release(&stopped);
+    report->stopped_ns += now_ns() - begin_ns;
+    return fd;
+}
+
+static void send_report(int socket, const struct report *report, int fd)
+{
+    struct iovec data = {(void *)(uintptr_t)report, sizeof *report};
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control = {0};
+    struct msghdr message = {.msg_iov = &data, .msg_iovlen = 1};
+
+    if (fd >= 0) {
+        message.msg_control = control.bytes;
+        message.msg_controllen = sizeof control.bytes;
+        struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+        header->cmsg_level = SOL_SOCKET;
+        header->cmsg_type = SCM_RIGHTS;
+        header->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(header), &fd, sizeof fd);
+    }
+    sendmsg(socket, &message, MSG_NOSIGNAL);
+}
+
+_Noreturn static void child_main(const struct plan *plan, int socket)
+{
+    struct report report = {0};
+    int result = -ESRCH;
+
+    setsid(); /* a SIGKILL for the tracer's process group is not for us */
+    for (size_t i = 0; i < ROUNDS * plan->n; i++) {
+        result = inject(plan, &plan->candidates[i % plan->n], &report);
+        if (result != -EAGAIN && result != -ETIMEDOUT && result != -ESRCH)
+            break;
+    }
+    report.error = result < 0 ? result : 0;
+    send_report(socket, &report, result);
+    _exit(0);
+}
+
+/* ---- the parent ------------------------------------------------------------------------------ */
+
+static int receive_report(int socket, struct report *report, int *fd)
+{
+    struct iovec data = {report, sizeof *report};
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct msghdr message = {.msg_iov = &data,
+                             .msg_iovlen = 1,
+                             .msg_control = control.bytes,
+                             .msg_controllen = sizeof control.bytes};
+    ssize_t n;
+
+    do
+        n = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+    while (n < 0 && errno == EINTR);
+    if (n != (ssize_t)sizeof *report)
+        return -EPIPE; /* the child was killed */
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    if (report->error)
+        return report->error;
+    if (!header || header->cmsg_type != SCM_RIGHTS)
+        return -EMFILE;
+    memcpy(fd, CMSG_DATA(header), sizeof *fd);
+    return 0;
+}
+
+static int run_child(const struct plan *plan, int *uffd, struct report *report)
+{
+    sigset_t all, before;
+    int sockets[2], error = 0;
+    long child;
+
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) < 0)
+        return -errno;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* the child keeps it */
+    /* A bare clone without an exit signal: no handler and no wait() of our host hears of it. */
+    child = syscall(SYS_clone, 0, NULL, NULL, NULL, NULL);
+    if (child == 0) {
+        close(sockets[0]);
+        child_main(plan, sockets[1]);
+    }
+    if (child < 0)
+        error = -errno;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    close(sockets[1]);
+    if (!error) {
+        error = receive_report(sockets[0], report, uffd);
+        while (waitpid((pid_t)child, NULL, (int)__WCLONE) < 0 && errno == EINTR)
+            ;
+    }
+    close(sockets[0]);
+    return error;
+}
+
+int mpat_inject_userfaultfd(int pid, int pidfd, int *uffd, int64_t *stopped_ns,
+                            mpat_process_fault *fault)
+{
+    struct plan plan = {.pidfd = pidfd};
+    struct report report = {0};
+    int error = find_candidates(pid, &plan);
+
+    report.call = error == -EACCES ? "seccomp" : "/proc/PID/task";
+    if (!error) {
+        report.call = "/proc/PID/mem";
+        error = find_code(pid, &plan);
+    }
+    if (!error)
+        error = run_child(&plan, uffd, &report);
+    *stopped_ns = report.stopped_ns;
+    if (error && fault)
+        *fault = (mpat_process_fault){.call = report.call};
+    return error;
+}
+
+#else
+
+int mpat_inject_userfaultfd(int pid, int pidfd, int *uffd, int64_t *stopped_ns,
+                            mpat_process_fault *fault)
+{
+    (void)pid, (void)pidfd, (void)uffd, (void)stopped_ns;
+    if (fault)
+        *fault = (mpat_process_fault){.call = "x86-64"};
+    return -ENOTSUP;
+}
+
+#endif

@@ -1,0 +1,323 @@
+"""The memory writes of another process, by userfaultfd write-protection and PAGEMAP_SCAN.
+
+Linux 6.7 and later, x86-64. The target is stopped for a moment when the source is opened, and
+never again; see docs/tracing.md for how, and for what it costs the target.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+from abc import abstractmethod
+from pathlib import Path
+from typing import Any
+
+from mempattern._checks import whole_number
+from mempattern._memory import BitmapPool
+from mempattern._native import ffi, lib
+from mempattern._results import busy
+from mempattern.errors import BusyError, ClosedError, ProcessEnded, ProcessError, UsageError
+from mempattern.interval import Bitmap, Interval, Provenance
+from mempattern.regions import Region
+from mempattern.sources.base import Source
+from mempattern.sources.layout import (
+    Layout,
+    Placed,
+    huge_page_sizes,
+    machine_has_hugetlb,
+    parse_mappings,
+    writable_memory,
+)
+
+_OTHER_MAPPINGS = "writes through other mappings of shared memory: by other processes, by devices"
+_LAST_MOMENT = "writes between the last collection and the target's end"
+_GRANULARITY = (
+    "a page; of memory mapped since the last collection all populated pages count, and of shared "
+    "memory also pages that were first touched by a read"
+)
+
+
+class ProcessSource(Source):
+    """What sources over another process share: its mappings, and the regions they lie in."""
+
+    def __init__(self, pid: int, layout: Layout | None, provenance: Provenance) -> None:
+        checked = whole_number(pid, 1, (1 << 31) - 1)
+        if checked is None:
+            raise UsageError(f"a process id is a positive whole number, not {pid!r}")
+        if checked == os.getpid():
+            raise UsageError("a process cannot trace itself this way; trace it from another one")
+        self.pid = checked
+        self.provenance = provenance
+        self.layout = layout if layout is not None else writable_memory()
+        self.regions: tuple[Region, ...] = ()
+        self._placed: list[Placed] = []
+        self._maps_text = ""
+        self._pools: dict[Region, BitmapPool] = {}
+        self._indices = itertools.count()
+        # Kept open: it shows the memory of the program that runs now, also after an exec.
+        self._maps = _open(self.pid, "maps")
+
+    def _follow_mappings(self) -> bool:
+        """Read the mappings; whether anything changed."""
+        text = _read_all(self._maps)
+        if text == self._maps_text:
+            return False
+        sizes = huge_page_sizes(self.pid) if machine_has_hugetlb() else None
+        regions, self._placed = self.layout.place(parse_mappings(text, sizes))
+        self._maps_text = text
+        if regions != self.regions:
+            self.regions = regions
+            self._pools = {
+                region: self._pools.get(region) or BitmapPool(region.n_pages) for region in regions
+            }
+        return True
+
+    def _refuse_nothing(self) -> None:
+        if not self._placed:
+            raise ProcessError(
+                errno.ENXIO,
+                f"process {self.pid} has no such memory mapped; see /proc/{self.pid}/maps for what "
+                "there is",
+            )
+
+    @abstractmethod
+    def collect(self) -> Interval: ...
+
+    def close(self) -> None:
+        maps, self._maps = self._maps, -1
+        if maps >= 0:
+            os.close(maps)
+
+
+class ProcessWrites(ProcessSource):
+    """Pages that the process writes, from its mappings as `layout` selects them.
+
+    The default layout is `writable_memory()`. With `split_thp=False` a target with huge pages is
+    refused, and huge pages that come up later are left alone and counted in `lost_pages`; else the
+    first write to a huge page after each collection splits it.
+
+    `attach_s`: for how long one thread of the target was stopped. `huge_bytes`: memory that was in
+    huge pages when they were protected.
+
+    Raises `ProcessError` (with `errno`, and what would help), `UsageError`.
+    Source: Linux Documentation/admin-guide/mm/userfaultfd.rst, pagemap.rst.
+    """
+
+    def __init__(self, pid: int, layout: Layout | None = None, *, split_thp: bool = True) -> None:
+        self._handle: Any = None
+        self._mappings: Any = ffi.NULL
+        provenance = Provenance("userfaultfd", (_OTHER_MAPPINGS, _LAST_MOMENT), _GRANULARITY)
+        super().__init__(pid, layout, provenance)
+        try:
+            self._follow_mappings()
+            self._refuse_nothing()
+            self._attach(0 if split_thp else lib.MPAT_PROCESS_KEEP_HUGE)
+        except BaseException:
+            self.close()
+            raise
+
+    def _attach(self, flags: int) -> None:
+        out = ffi.new("mpat_process **")
+        fault = ffi.new("mpat_process_fault *")
+        result = lib.mpat_process_open(self.pid, flags, out, fault)
+        if result:
+            raise _explained(self.pid, -result, fault)
+        self._handle = ffi.gc(out[0], lib.mpat_process_close)
+        self.attach_s = lib.mpat_process_stopped_ns(self._handle) / 1e9
+        huge_bytes = ffi.new("uint64_t *")
+        result = lib.mpat_process_protect(
+            self._handle, self._mappings, len(self._placed), huge_bytes, fault
+        )
+        if result:
+            raise _explained(self.pid, -result, fault)
+        self.huge_bytes = int(huge_bytes[0])
+
+    def _follow_mappings(self) -> bool:
+        changed = super()._follow_mappings()
+        if changed:
+            self._mappings = ffi.new("mpat_mapping[]", [_as_c(placed) for placed in self._placed])
+        return changed
+
+    def collect(self) -> Interval:
+        """The pages written since the collection before, or since the source was opened.
+
+        Raises `ProcessEnded` once the process has ended or executes another program, `BusyError`,
+        `ClosedError`.
+        """
+        if self._handle is None:
+            raise ClosedError("this ProcessWrites is closed; open a new one")
+        try:
+            self._follow_mappings()
+        except OSError:  # ESRCH: the memory is gone
+            raise self._ended() from None
+        taken = [self._pools[region].take() for region in self.regions]
+        out = ffi.new("mpat_process_collection *")
+        fault = ffi.new("mpat_process_fault *")
+        result = lib.mpat_process_collect(
+            self._handle,
+            self._mappings,
+            len(self._placed),
+            [region.n_pages for region in self.regions],
+            ffi.new("uint64_t *[]", [pointer for pointer, _ in taken]),
+            len(taken),
+            out,
+            fault,
+        )
+        if result == -errno.ESRCH:
+            raise self._ended()
+        if result == -errno.EBUSY:
+            raise busy("this ProcessWrites")
+        if result:
+            raise _explained(self.pid, -result, fault)
+        self.huge_bytes += out.huge_bytes
+        bitmaps: dict[str, Bitmap] = {
+            region.name: array for region, (_, array) in zip(self.regions, taken, strict=True)
+        }
+        return Interval(
+            index=next(self._indices),
+            start_ns=out.start_ns,
+            end_ns=out.end_ns,
+            regions=self.regions,
+            bitmaps=bitmaps,
+            provenance=self.provenance,
+            lost_pages=out.lost_pages,
+            collect_ns=out.collect_ns,
+        )
+
+    def _ended(self) -> ProcessEnded:
+        what = "executes another program" if Path(f"/proc/{self.pid}/maps").exists() else "ended"
+        return ProcessEnded(f"process {self.pid} {what}; start anew to go on")
+
+    def close(self) -> None:
+        """Take the protection away. The target is not stopped. May be called twice."""
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            ffi.release(handle)
+        super().close()
+
+
+def _as_c(placed: Placed) -> dict[str, int]:
+    return {
+        "start": placed.start,
+        "end": placed.end,
+        "first_page": placed.first_page,
+        "region": placed.region,
+        "page_shift": placed.page_bytes.bit_length() - 1,
+        "flags": lib.MPAT_MAPPING_PRIVATE_FILE * placed.is_private_file,
+    }
+
+
+def _open(pid: int, name: str) -> int:
+    try:
+        return os.open(f"/proc/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise explained(pid, error.errno or errno.EIO, f"/proc/PID/{name}") from None
+
+
+def _read_all(fd: int) -> str:
+    os.lseek(fd, 0, os.SEEK_SET)
+    chunks = []
+    while chunk := os.read(fd, 1 << 17):
+        chunks.append(chunk)
+    return b"".join(chunks).decode(errors="replace")
+
+
+# ---- why not, and what to do ------------------------------------------------------------------
+
+
+def _explained(pid: int, number: int, fault: Any) -> ProcessError | BusyError:
+    call = "" if fault.call == ffi.NULL else ffi.string(fault.call).decode()
+    return explained(pid, number, call, int(fault.address))
+
+
+def explained(pid: int, number: int, call: str, address: int = 0) -> ProcessError:
+    """The error for a call that failed on that process: what is wrong, what to do."""
+    return ProcessError(
+        number, f"process {pid} cannot be traced: {_reason(pid, number, call, address)}"
+    )
+
+
+def _reason(pid: int, number: int, call: str, address: int) -> str:
+    status = status_of(pid)
+    if not status:
+        return "there is no process of that number"
+    if status.get("State", "").startswith(("Z", "X")):
+        return "it has ended and waits for its parent (a zombie)"
+    if number == errno.ENXIO or "VmSize" not in status:
+        return "it has no memory of its own (a kernel thread)"
+    if number in (errno.EPERM, errno.EACCES) and call != "seccomp":
+        return _not_permitted(status)
+    return _REASONS.get((number, call)) or _REASONS_OF_ANY_CALL.get(
+        number, "{call} failed: {error}"
+    ).format(call=call, error=os.strerror(number), address=f"{address:#x}")
+
+
+_NEEDS_6_7 = (
+    "this needs Linux 6.7 or later with CONFIG_USERFAULTFD and CONFIG_PTE_MARKER_UFFD_WP (missing "
+    "here: {call}); try --source soft-dirty"
+)
+_REASONS_OF_ANY_CALL = {
+    errno.ENOTSUP: _NEEDS_6_7,
+    errno.ENOSYS: _NEEDS_6_7,
+    errno.ENOTTY: _NEEDS_6_7,
+    errno.ENOEXEC: "it is a 32-bit process, or has no code to call the kernel with ({call})",
+    errno.ESRCH: "it ended meanwhile",
+    errno.ETIMEDOUT: (
+        "none of its threads could be stopped in time; all sleep uninterruptibly (state D). Try "
+        "again when its I/O goes on"
+    ),
+    errno.EBUSY: (
+        "another userfaultfd is registered on its memory at {address} (QEMU's post-copy or "
+        "background snapshot, CRIU, or another trace); let that end first"
+    ),
+    errno.EPIPE: "the helper that attaches was killed; try again",
+}
+_REASONS = {
+    (errno.EACCES, "seccomp"): (
+        "all its threads run under a seccomp filter, which might kill it for the one system call "
+        "that is placed in it; start it without one (QEMU: -sandbox off), or try --source "
+        "soft-dirty"
+    ),
+    (errno.EEXIST, "huge pages"): (
+        "it has transparent huge pages, which tracing would split; allow that by leaving "
+        "--no-split-thp out"
+    ),
+    (errno.ENOTSUP, "x86-64"): "this is implemented for x86-64 only; try --source soft-dirty",
+}
+
+
+def _not_permitted(status: dict[str, str]) -> str:
+    tracer = status.get("TracerPid", "0")
+    if tracer != "0":
+        return f"process {tracer} traces it already (a debugger, strace); let that detach first"
+    scope = _yama_scope()
+    if scope == 3:
+        return "kernel.yama.ptrace_scope is 3: no process may be traced until the next boot"
+    uids = status.get("Uid", "").split()
+    if uids and int(uids[0]) != os.getuid() and os.getuid() != 0:
+        return f"it belongs to user {uids[0]}; run this as that user or with CAP_SYS_PTRACE (sudo)"
+    if scope:
+        return (
+            f"kernel.yama.ptrace_scope is {scope}: run this with CAP_SYS_PTRACE (sudo), start the "
+            "program from here (-- COMMAND), or set it to 0"
+        )
+    return "that is not permitted; run this with CAP_SYS_PTRACE (sudo), in a container --cap-add"
+
+
+def _yama_scope() -> int:
+    try:
+        return int(Path("/proc/sys/kernel/yama/ptrace_scope").read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+def status_of(pid: int) -> dict[str, str]:
+    """/proc/PID/status; empty if there is no such process."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text(errors="replace")
+    except OSError:
+        return {}
+    return {
+        key: value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())
+    }
