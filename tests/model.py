@@ -40,6 +40,17 @@ def count_runs(pages):
     return int(pages[0]) + int((pages[1:] & ~pages[:-1]).sum())
 
 
+def grown(interval, old, new):
+    """The interval of the old regions, had the regions always been the new ones."""
+    was = {region.name: region for region in old}
+    pages = {region.name: np.zeros(region.n_pages, bool) for region in new}
+    for name, region in was.items():
+        now = next(r for r in new if r.name == name)
+        first = (region.address - now.address) // region.page_bytes
+        pages[name][first : first + region.n_pages] = interval[name]
+    return pages
+
+
 class ModelHistory:
     def __init__(self, regions, depth):
         self.depth = depth
@@ -48,6 +59,10 @@ class ModelHistory:
 
     def update(self, interval):
         self.intervals.append(interval)
+
+    def follow(self, regions):
+        self.intervals = [grown(interval, self.regions, regions) for interval in self.intervals]
+        self.regions = regions
 
     def __len__(self):
         return min(self.depth, len(self.intervals))
@@ -62,6 +77,13 @@ class ModelHistory:
             for region in self.regions
         }
 
+    def distinct_pages(self, last):
+        intervals = self.intervals[-min(last, self.depth) :]
+        return sum(
+            int(np.any([interval[region.name] for interval in intervals], axis=0).sum())
+            for region in self.regions
+        )
+
 
 class ModelStats:
     def __init__(self, regions, group_pages, half_life_s):
@@ -74,6 +96,10 @@ class ModelStats:
     def update(self, interval, duration_s):
         self.intervals.append(interval)
         self.durations.append(duration_s)
+
+    def follow(self, regions):
+        self.intervals = [grown(interval, self.regions, regions) for interval in self.intervals]
+        self.regions = regions
 
     def _last(self, name):
         """The region's pages that are dirty, redirtied and fresh in the last interval."""

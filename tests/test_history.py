@@ -17,6 +17,7 @@ N_PAGES = st.sampled_from(EDGE_SIZES) | st.integers(1, 20_000)
 def check_all(history, model):
     assert len(history) == len(model)
     for at_least in range(1, history.depth + 1):
+        assert history.distinct_pages(at_least) == model.distinct_pages(at_least)
         hot, expected = history.hot_pages(at_least), model.hot_pages(at_least)
         assert list(hot) == list(expected)
         for name, words in hot.items():

@@ -1,5 +1,7 @@
 """A GroupStats with a history under any order of calls, good and bad, against the model."""
 
+from dataclasses import astuple, replace
+
 import numpy as np
 import pytest
 from hypothesis import settings
@@ -13,12 +15,39 @@ from hypothesis.stateful import (
 )
 from model import KINDS, ModelHistory, ModelStats, make_pages, to_pages, to_words
 
-from mempattern import DirtyHistory, GroupStats, Interval, MempatternError, Provenance, Region
+from mempattern import (
+    DirtyHistory,
+    GroupStats,
+    Interval,
+    MempatternError,
+    Provenance,
+    Region,
+    errors,
+)
 
 SIZES = st.sampled_from([1, 64, 100, 513, 3000, 33_000])
 GROUPS = st.sampled_from([64, 192, 512, 1024])
 SEEDS = st.integers(0, 2**32)
 DURATIONS_NS = st.sampled_from([1, 1000, 10**6, 10**9, 10**12, 10**15]) | st.integers(1, 10**13)
+
+
+GROWTHS = st.tuples(st.integers(0, 3), st.sampled_from([0, 0, 1, 63, 64, 511, 1000, 40_000]))
+FIELDS = (
+    "dirty",
+    "redirtied",
+    "fresh",
+    "touched",
+    "active_intervals",
+    "streak",
+    "last_active",
+    "dirty_total",
+    "write_rate",
+)
+
+
+def new_region(number, n_pages):
+    """With room to grow at its start."""
+    return Region(f"slot {number}", n_pages, address=(number + 1) << 40)
 
 
 class StatsMachine(RuleBasedStateMachine):
@@ -29,15 +58,19 @@ class StatsMachine(RuleBasedStateMachine):
         depth=st.none() | st.integers(1, 6),
     )
     def begin(self, sizes, group_pages, half_life_s, depth):
-        regions = tuple(Region(f"slot {number}", size) for number, size in enumerate(sizes))
+        regions = tuple(new_region(number, size) for number, size in enumerate(sizes))
         self.regions = regions
         self.history = DirtyHistory(regions, depth) if depth else None
         self.stats = GroupStats(regions, group_pages, half_life_s=half_life_s, history=self.history)
         self.model = ModelStats(regions, group_pages, half_life_s)
         self.model_history = ModelHistory(regions, depth)
         self.n_intervals = 0
-        # Taken once: the arrays are views and must follow every update.
-        self.groups = {region.name: self.stats.groups(region.name) for region in regions}
+        self.left = []
+        self.take_groups()
+
+    def take_groups(self):
+        # Only here: the arrays are views and must show every update.
+        self.groups = {region.name: self.stats.groups(region.name) for region in self.regions}
 
     def make(self, kind, seed):
         rng = np.random.default_rng(seed)
@@ -48,13 +81,7 @@ class StatsMachine(RuleBasedStateMachine):
         self.model.update(pages, duration_s)
         self.model_history.update(pages)
         self.n_intervals += 1
-        assert (
-            seen.dirty_pages,
-            seen.redirtied_pages,
-            seen.fresh_pages,
-            seen.active_groups,
-            seen.runs,
-        ) == self.model.seen_in_all()
+        assert astuple(seen) == self.model.seen_in_all()
 
     @rule(kind=st.sampled_from(KINDS), seed=SEEDS, duration_ns=DURATIONS_NS)
     def update_with_words(self, kind, seed, duration_ns):
@@ -97,6 +124,59 @@ class StatsMachine(RuleBasedStateMachine):
         with pytest.raises(MempatternError):
             self.stats.update(words, duration_s)
 
+    @rule(
+        growths=st.lists(GROWTHS, min_size=5, max_size=5),
+        new=st.lists(SIZES, max_size=2),
+        order=st.randoms(use_true_random=False),
+    )
+    def follow(self, growths, new, order):
+        regions = []
+        for region, (groups, pages) in zip(self.regions, growths, strict=False):
+            front = groups * self.stats.group_pages
+            regions.append(
+                replace(
+                    region,
+                    address=region.address - front * region.page_bytes,
+                    n_pages=region.n_pages + front + pages,
+                )
+            )
+        for n_pages in new[: 5 - len(regions)]:
+            regions.append(new_region(len(regions), n_pages))
+        order.shuffle(regions)
+        if tuple(regions) != self.regions:
+            self.left = [
+                (groups, {field: getattr(groups, field).copy() for field in FIELDS})
+                for groups in self.groups.values()
+            ]
+        self.stats.follow(iter(regions))
+        self.regions = tuple(regions)
+        self.model.follow(self.regions)
+        self.model_history.follow(self.regions)
+        self.take_groups()
+
+    @rule(how=st.sampled_from(["gone", "shrunk", "moved", "misaligned", "page size"]))
+    def what_is_no_growth_changes_nothing(self, how):
+        *others, last = self.regions
+        if how == "gone":
+            last = replace(last, name="vga")
+        elif how == "shrunk":
+            last = replace(last, n_pages=last.n_pages + 1, address=last.address - 8 * 4096)
+        elif how == "moved":
+            last = replace(last, n_pages=last.n_pages + 9, address=last.address + 4096)
+        elif how == "misaligned":
+            pages = self.stats.group_pages - 1
+            last = replace(last, n_pages=last.n_pages + pages, address=last.address - pages * 4096)
+        else:
+            last = replace(last, page_bytes=8192)
+        with pytest.raises(errors.RegionError):
+            self.stats.follow([new_region(7, 100), *others, last])
+
+    @rule(last=st.integers(1, 6))
+    def distinct_pages(self, last):
+        if self.history is not None and last <= self.history.depth:
+            distinct = self.history.distinct_pages(last)
+            assert distinct == self.model_history.distinct_pages(last)
+
     @rule(at_least=st.integers(1, 6))
     def hot_pages(self, at_least):
         if self.history is None or at_least > self.history.depth:
@@ -120,9 +200,17 @@ class StatsMachine(RuleBasedStateMachine):
         if not hasattr(self, "stats"):
             return
         assert self.stats.n_intervals == self.n_intervals
+        assert self.stats.regions == self.regions
+        for groups, copies in self.left:
+            for field, copy in copies.items():
+                np.testing.assert_array_equal(getattr(groups, field), copy, err_msg=field)
         if self.history is not None:
             assert len(self.history) == len(self.model_history)
+            assert self.history.regions == self.regions
         for region in self.regions:
+            seen = self.stats.seen(region.name)
+            assert astuple(seen) == self.model.seen(region.name)
+            assert self.groups[region.name].region == region
             assert self.stats.groups(region.name).dirty.size == self.groups[region.name].n_groups
             for field, expected in self.model.groups(region).items():
                 array = getattr(self.groups[region.name], field)

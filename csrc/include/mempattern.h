@@ -75,6 +75,19 @@ MPAT_API void mpat_bitmap_free(uint64_t *bitmap, uint64_t n_pages);
 MPAT_API int mpat_group_counts(const uint64_t *bitmap, uint64_t n_pages, uint32_t group_pages,
                                uint32_t *counts);
 
+/* ---- regions that grow --------------------------------------------------------------------- */
+
+/*
+ * Where a region of a *_follow call comes from. That call makes a new object of an old one, with
+ * larger regions, more of them or in another order, which says exactly what it would if it had had
+ * these regions from the first interval on and their new pages had been clean. Old regions that
+ * none comes from are forgotten.
+ */
+typedef struct mpat_origin {
+    int64_t region; /* index of the old region, all of which lies in the new one; -1: none */
+    uint64_t page;  /* of the new region: the old one's page 0; ignored if there is none */
+} mpat_origin;
+
 /* ---- history: the last bitmaps of every region, and pages hot in them ----------------------- */
 
 typedef struct mpat_history mpat_history;
@@ -89,7 +102,7 @@ MPAT_API void mpat_history_destroy(mpat_history *history);
 
 /*
  * Append one interval: bitmaps[r] is region r's bitmap. -EPERM: the history belongs to an
- * mpat_stats, whose update appends to it.
+ * mpat_stats, whose update appends to it. -ESTALE: another history follows this one.
  */
 MPAT_API int mpat_history_update(mpat_history *history, const uint64_t *const *bitmaps);
 
@@ -100,6 +113,23 @@ MPAT_API int mpat_history_update(mpat_history *history, const uint64_t *const *b
  */
 MPAT_API int mpat_history_hot_pages(mpat_history *history, size_t region, uint32_t at_least,
                                     uint64_t *out);
+
+/*
+ * *out = pages of all regions dirty in at least one of the last `last` intervals (1 to depth);
+ * where fewer are remembered, in these. -EINVAL: last out of range.
+ */
+MPAT_API int mpat_history_distinct_pages(mpat_history *history, uint32_t last, uint64_t *out);
+
+/*
+ * *out = a new history that goes on from this one: region r of the n_regions has region_pages[r]
+ * pages and comes from origins[r]. The old one can still be read, takes no more intervals (-ESTALE
+ * from update and follow) and must be destroyed too. -EPERM: the history belongs to an mpat_stats,
+ * which is what follows. -ESTALE: it was followed already. -EINVAL: as for create; an origin out of
+ * range, one that does not fit in its new region, or a page that is no multiple of 64. -ENOMEM.
+ */
+MPAT_API int mpat_history_follow(mpat_history *history, const uint64_t *region_pages,
+                                 size_t n_regions, const mpat_origin *origins,
+                                 mpat_history **out);
 
 /* Intervals remembered now: at most depth. */
 MPAT_API uint32_t mpat_history_length(const mpat_history *history);
@@ -151,10 +181,23 @@ MPAT_API void mpat_stats_destroy(mpat_stats *stats);
  * it did. One pass over memory. The bitmaps must not change during the call (the counts would not
  * add up) and may be reused as soon as it returns. -EINVAL: duration_s not positive and finite.
  * -EOVERFLOW: 2^31 - 1 intervals were counted, or more seconds than a double holds. Nothing is
- * counted on failure.
+ * counted on failure. -ESTALE: other statistics follow these.
  */
 MPAT_API int mpat_stats_update(mpat_stats *stats, const uint64_t *const *bitmaps,
                                double duration_s, mpat_seen *seen);
+
+/*
+ * *out = new statistics that go on from these: region r of the n_regions has region_pages[r] pages
+ * and comes from origins[r]. *history = the history that follows the one given to create, and is
+ * to the new statistics what that one was to the old; NULL if none was given. The old objects can
+ * still be read, their arrays as they were, take no more intervals (-ESTALE from update and follow)
+ * and must be destroyed too. -ESTALE: followed already. -EINVAL: as for create; an origin out of
+ * range, one that does not fit in its new region, or a page that is no multiple of group_pages; a
+ * history that is NULL and should not be, or the other way round. -ENOMEM.
+ */
+MPAT_API int mpat_stats_follow(mpat_stats *stats, const uint64_t *region_pages, size_t n_regions,
+                               const mpat_origin *origins, mpat_history **history,
+                               mpat_stats **out);
 
 /* The region's arrays. -EINVAL: no such region. */
 MPAT_API int mpat_stats_groups(const mpat_stats *stats, size_t region, mpat_groups *out);

@@ -2,12 +2,15 @@
 /* A ring of the last bitmaps of every region. */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "arena.h"
 #include "history.h"
 
 /* Streaming stores pay where a slot is evicted before the next interval reads it back. */
 #define STREAM_FROM ((uint64_t)4 << 20)
+
+#define MAX_DEPTH 255u
 
 struct region {
     uint64_t n_pages, n_words;
@@ -17,7 +20,8 @@ struct region {
 
 struct mpat_history {
     mpat_busy busy;
-    int owned; /* by a stats */
+    int owned;    /* by a stats */
+    int followed; /* by another history */
     uint32_t depth;
     uint32_t head;           /* slot of the next interval */
     _Atomic uint32_t length; /* read without entering */
@@ -55,7 +59,8 @@ int mpat_history_create(const uint64_t *region_pages, size_t n_regions, uint32_t
                         mpat_history **out)
 {
     size_t bytes;
-    if (mpat_regions_check(region_pages, n_regions) || depth < 1 || depth > 255 || out == NULL)
+    if (mpat_regions_check(region_pages, n_regions) || depth < 1 || depth > MAX_DEPTH ||
+        out == NULL)
         return -EINVAL;
     if (__builtin_mul_overflow(n_regions, sizeof(struct region), &bytes) ||
         __builtin_add_overflow(bytes, sizeof(mpat_history), &bytes))
@@ -150,6 +155,8 @@ static int append(mpat_history *history, const uint64_t *const *bitmaps)
     const struct mpat_kernel *kernel;
     if (history->owned)
         return -EPERM;
+    if (history->followed)
+        return -ESTALE;
     int err = mpat_kernel_get(&kernel);
     if (err)
         return err;
@@ -198,6 +205,138 @@ int mpat_history_hot_pages(mpat_history *history, size_t region, uint32_t at_lea
     kernel->hot(&ring, at_least, out);
     mpat_history_leave(history);
     return 0;
+}
+
+/* Set pages of one region in the given slots; what no slot has is not read. */
+static uint64_t count_distinct(const struct region *g, const uint32_t *slots, uint32_t n_slots,
+                               const struct mpat_kernel *kernel)
+{
+    uint64_t sum = 0;
+    for (uint64_t block = 0; block < g->lines_stride; block++) {
+        _Alignas(64) uint64_t words[MPAT_BLOCK_LINES * MPAT_LINE_WORDS];
+        uint64_t any = 0, n_words = 0;
+        uint32_t count;
+        for (uint32_t s = 0; s < n_slots; s++)
+            any |= g->lines[slots[s] * g->lines_stride + block];
+        for (; any; any &= any - 1) {
+            uint64_t line = (uint64_t)__builtin_ctzll(any), *out = words + n_words;
+            memset(out, 0, MPAT_LINE_WORDS * sizeof(*out));
+            for (uint32_t s = 0; s < n_slots; s++) {
+                if (g->lines[slots[s] * g->lines_stride + block] >> line & 1) {
+                    const uint64_t *in = g->words + slots[s] * g->words_stride +
+                                         (block * MPAT_BLOCK_LINES + line) * MPAT_LINE_WORDS;
+                    for (uint32_t i = 0; i < MPAT_LINE_WORDS; i++)
+                        out[i] |= in[i];
+                }
+            }
+            n_words += MPAT_LINE_WORDS;
+        }
+        if (n_words == 0)
+            continue;
+        const struct mpat_input in = {words, n_words, ~UINT64_C(0)};
+        kernel->counts(&in, MPAT_BLOCK_LINES * MPAT_LINE_WORDS, &count);
+        sum += count;
+    }
+    return sum;
+}
+
+int mpat_history_distinct_pages(mpat_history *history, uint32_t last, uint64_t *out)
+{
+    const struct mpat_kernel *kernel;
+    uint32_t slots[MAX_DEPTH], n = 0;
+    uint64_t sum = 0;
+    if (history == NULL || out == NULL || last < 1 || last > history->depth)
+        return -EINVAL;
+    int err = mpat_kernel_get(&kernel);
+    if (err)
+        return err;
+    if (!mpat_history_enter(history))
+        return -EBUSY;
+    uint32_t length = mpat_history_length(history), slot = history->head;
+    while (n < last && n < length) {
+        slot = (slot ? slot : history->depth) - 1;
+        slots[n++] = slot;
+    }
+    for (size_t r = 0; r < history->n_regions; r++)
+        sum += count_distinct(&history->regions[r], slots, n, kernel);
+    mpat_history_leave(history);
+    *out = sum;
+    return 0;
+}
+
+int mpat_history_check_origins(const mpat_history *history, const uint64_t *region_pages,
+                               size_t n_regions, const mpat_origin *origins, uint64_t step)
+{
+    if (mpat_regions_check(region_pages, n_regions) || origins == NULL)
+        return -EINVAL;
+    for (size_t r = 0; r < n_regions; r++) {
+        int64_t old = origins[r].region;
+        uint64_t page = origins[r].page;
+        if (old == -1)
+            continue;
+        if (old < -1 || old >= (int64_t)history->n_regions || page % step ||
+            page > region_pages[r] || history->regions[old].n_pages > region_pages[r] - page)
+            return -EINVAL;
+    }
+    return 0;
+}
+
+/* Copy one slot to its place in a larger region's, which is zero. Only dirty lines are read. */
+static void copy_slot(const struct region *from, struct region *to, uint64_t slot, uint64_t shift)
+{
+    const uint64_t *words = from->words + slot * from->words_stride;
+    const uint64_t *lines = from->lines + slot * from->lines_stride;
+    uint64_t *to_words = to->words + slot * to->words_stride;
+    uint64_t *to_lines = to->lines + slot * to->lines_stride;
+
+    for (uint64_t block = 0; block < from->lines_stride; block++) {
+        for (uint64_t left = lines[block]; left; left &= left - 1) {
+            uint64_t line = block * MPAT_BLOCK_LINES + (uint64_t)__builtin_ctzll(left);
+            for (uint64_t w = line * MPAT_LINE_WORDS; w < (line + 1) * MPAT_LINE_WORDS; w++) {
+                uint64_t at = w + shift, to_line = at / MPAT_LINE_WORDS;
+                if (words[w] == 0) /* among them the words past the region's end */
+                    continue;
+                to_words[at] = words[w];
+                to_lines[to_line / MPAT_BLOCK_LINES] |= UINT64_C(1) << to_line % MPAT_BLOCK_LINES;
+            }
+        }
+    }
+}
+
+int mpat_history_succeed(mpat_history *history, const uint64_t *region_pages, size_t n_regions,
+                         const mpat_origin *origins, mpat_history **out)
+{
+    mpat_history *next;
+    uint32_t length = mpat_history_length(history);
+    int err = mpat_history_create(region_pages, n_regions, history->depth, &next);
+    if (err)
+        return err;
+    for (size_t r = 0; r < n_regions; r++) {
+        for (uint32_t s = 0; origins[r].region >= 0 && s < length; s++)
+            copy_slot(&history->regions[origins[r].region], &next->regions[r], s,
+                      origins[r].page / 64);
+    }
+    next->head = history->head;
+    next->length = length;
+    next->owned = history->owned;
+    history->followed = 1;
+    *out = next;
+    return 0;
+}
+
+int mpat_history_follow(mpat_history *history, const uint64_t *region_pages, size_t n_regions,
+                        const mpat_origin *origins, mpat_history **out)
+{
+    if (history == NULL || out == NULL ||
+        mpat_history_check_origins(history, region_pages, n_regions, origins, 64))
+        return -EINVAL;
+    if (!mpat_history_enter(history))
+        return -EBUSY;
+    int err = history->owned ? -EPERM : history->followed ? -ESTALE : 0;
+    if (err == 0)
+        err = mpat_history_succeed(history, region_pages, n_regions, origins, out);
+    mpat_history_leave(history);
+    return err;
 }
 
 uint32_t mpat_history_length(const mpat_history *history)

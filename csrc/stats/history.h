@@ -28,6 +28,13 @@ int mpat_regions_check(const uint64_t *region_pages, size_t n_regions);
 /* Make the history the property of one stats: 0, -EBUSY, or -EINVAL if it does not fit. */
 int mpat_history_attach(mpat_history *history, const uint64_t *region_pages, size_t n_regions);
 
+/*
+ * May the regions take the place of the history's, each old one a multiple of `step` pages after
+ * its new one's start? 0 or -EINVAL.
+ */
+int mpat_history_check_origins(const mpat_history *history, const uint64_t *region_pages,
+                               size_t n_regions, const mpat_origin *origins, uint64_t step);
+
 /* The rest only between enter and leave. */
 int mpat_history_enter(mpat_history *history);
 void mpat_history_leave(mpat_history *history);
@@ -36,6 +43,13 @@ void mpat_history_leave(mpat_history *history);
 void mpat_history_slots(const mpat_history *history, size_t region, struct mpat_slot *prev,
                         struct mpat_slot *next);
 void mpat_history_advance(mpat_history *history);
+
+/*
+ * mpat_history_follow for whoever owns the history; so is the new one owned. 0, -ENOMEM. The
+ * arguments are checked already.
+ */
+int mpat_history_succeed(mpat_history *history, const uint64_t *region_pages, size_t n_regions,
+                         const mpat_origin *origins, mpat_history **out);
 
 /* Do new slots go around the cache? */
 int mpat_history_streams(const mpat_history *history);

@@ -27,6 +27,7 @@ struct region {
 struct mpat_stats {
     mpat_busy busy;
     int owns_history;
+    int followed; /* by other statistics */
     mpat_history *history;
     size_t n_regions;
     uint64_t group_words;
@@ -162,6 +163,8 @@ static void pass_time(mpat_stats *s, double seconds)
 static int update(mpat_stats *s, const uint64_t *const *bitmaps, double duration_s, mpat_seen *seen)
 {
     const struct mpat_kernel *kernel;
+    if (s->followed)
+        return -ESTALE;
     if (s->intervals == INT32_MAX || !isfinite(s->observed + duration_s))
         return -EOVERFLOW;
     int err = mpat_kernel_get(&kernel);
@@ -208,6 +211,89 @@ int mpat_stats_update(mpat_stats *stats, const uint64_t *const *bitmaps, double 
         err = update(stats, bitmaps, duration_s, seen);
         mpat_history_leave(stats->history);
     }
+    mpat_busy_leave(&stats->busy);
+    return err;
+}
+
+#define COPY(to, from, n) memcpy(to, from, (n) * sizeof(*(from)))
+
+/* Copy a region to its place in a larger one. Groups that were never active stay unbacked. */
+static void copy_region(const struct region *from, const struct region *to, uint64_t shift,
+                        uint64_t group_words)
+{
+    const struct mpat_group_arrays *a = &from->groups, *b = &to->groups;
+    uint64_t n_words = mpat_bitmap_words(from->n_pages);
+
+    for (uint64_t g = 0, end; g < from->n_groups; g = end) {
+        end = g + 1;
+        if (a->last_active[g] < 0)
+            continue;
+        while (end < from->n_groups && a->last_active[end] >= 0)
+            end++;
+        uint64_t n = end - g, at = g + shift;
+        COPY(b->dirty + at, a->dirty + g, n);
+        COPY(b->redirtied + at, a->redirtied + g, n);
+        COPY(b->fresh + at, a->fresh + g, n);
+        COPY(b->touched + at, a->touched + g, n);
+        COPY(b->active_intervals + at, a->active_intervals + g, n);
+        COPY(b->streak + at, a->streak + g, n);
+        COPY(b->last_active + at, a->last_active + g, n);
+        COPY(b->dirty_total + at, a->dirty_total + g, n);
+        COPY(b->rate + at, a->rate + g, n);
+        uint64_t word = g * group_words, stop = end * group_words;
+        stop = stop < n_words ? stop : n_words;
+        COPY(to->ever + at * group_words, from->ever + word, stop - word);
+    }
+}
+
+/* Between enter and leave, of the history too. */
+static int succeed(mpat_stats *s, const uint64_t *region_pages, size_t n_regions,
+                   const mpat_origin *origins, mpat_stats **out)
+{
+    mpat_stats *next;
+    if (s->followed)
+        return -ESTALE;
+    int err = allocate(region_pages, n_regions, s->group_words, &next);
+    if (err)
+        return err;
+    err = mpat_history_succeed(s->history, region_pages, n_regions, origins, &next->history);
+    if (err) {
+        mpat_stats_destroy(next); /* it has no history yet */
+        return err;
+    }
+    for (size_t r = 0; r < n_regions; r++) {
+        if (origins[r].region >= 0)
+            copy_region(&s->regions[origins[r].region], &next->regions[r],
+                        origins[r].page / 64 / s->group_words, s->group_words);
+    }
+    next->owns_history = s->owns_history;
+    if (next->owns_history)
+        next->bytes += mpat_history_bytes(next->history);
+    next->half_life = s->half_life;
+    next->observed = s->observed;
+    next->grown = s->grown;
+    next->intervals = s->intervals;
+    s->followed = 1;
+    *out = next;
+    return 0;
+}
+
+int mpat_stats_follow(mpat_stats *stats, const uint64_t *region_pages, size_t n_regions,
+                      const mpat_origin *origins, mpat_history **history, mpat_stats **out)
+{
+    if (stats == NULL || out == NULL || (history == NULL) != stats->owns_history ||
+        mpat_history_check_origins(stats->history, region_pages, n_regions, origins,
+                                   stats->group_words * 64))
+        return -EINVAL;
+    if (!mpat_busy_enter(&stats->busy))
+        return -EBUSY;
+    int err = -EBUSY;
+    if (mpat_history_enter(stats->history)) {
+        err = succeed(stats, region_pages, n_regions, origins, out);
+        mpat_history_leave(stats->history);
+    }
+    if (err == 0 && history != NULL)
+        *history = (*out)->history;
     mpat_busy_leave(&stats->busy);
     return err;
 }

@@ -8,92 +8,7 @@
 #include "reference.h"
 #include "stats_model.h"
 
-static void check_model(const struct model *m, mpat_stats *stats, size_t region,
-                        const mpat_seen *seen)
-{
-    mpat_groups g;
-    mpat_seen sum = {0};
-    uint32_t now = m->t - 1;
-    CHECK(mpat_stats_groups(stats, region, &g) == 0);
-    CHECK(g.n_groups == (m->n + m->group - 1) / m->group);
-    double *rate = must(malloc(g.n_groups * sizeof(*rate)));
-    CHECK(mpat_stats_write_rate(stats, region, rate) == 0);
-    for (uint64_t i = 0; i < g.n_groups; i++) {
-        uint64_t from = i * m->group, to = from + m->group < m->n ? from + m->group : m->n;
-        uint32_t dirty[MAX_INTERVALS], redirtied = 0, fresh = 0, touched = 0, active = 0;
-        uint64_t total = 0;
-        int32_t last = -1;
-        for (uint32_t t = 0; t <= now; t++) {
-            dirty[t] = model_dirty(m, t, from, to);
-            total += dirty[t];
-            active += dirty[t] > 0;
-            last = dirty[t] ? (int32_t)t : last;
-        }
-        uint32_t streak = 0;
-        while (streak <= now && dirty[now - streak])
-            streak++;
-        for (uint64_t page = from; page < to; page++) {
-            int before = 0, cur = bit(m->bitmap[now], page);
-            for (uint32_t t = 0; t < now; t++)
-                before |= bit(m->bitmap[t], page);
-            redirtied += (uint32_t)(cur && now > 0 && bit(m->bitmap[now - 1], page));
-            fresh += (uint32_t)(cur && !before);
-            touched += (uint32_t)(cur | before);
-            sum.runs += (uint64_t)(cur && (page == 0 || !bit(m->bitmap[now], page - 1)));
-        }
-        CHECK(g.dirty[i] == dirty[now]);
-        CHECK(g.redirtied[i] == redirtied);
-        CHECK(g.fresh[i] == fresh);
-        CHECK(g.touched[i] == touched);
-        CHECK(g.active_intervals[i] == active);
-        CHECK(g.streak[i] == streak);
-        CHECK(g.last_active[i] == last);
-        CHECK(g.dirty_total[i] == total);
-        CHECK(close_to(rate[i], model_rate(m, dirty)));
-        sum.dirty_pages += dirty[now];
-        sum.redirtied_pages += redirtied;
-        sum.fresh_pages += fresh;
-        sum.active_groups += dirty[now] > 0;
-    }
-    CHECK(seen->dirty_pages == sum.dirty_pages);
-    CHECK(seen->redirtied_pages == sum.redirtied_pages);
-    CHECK(seen->fresh_pages == sum.fresh_pages);
-    CHECK(seen->active_groups == sum.active_groups);
-    CHECK(seen->runs == sum.runs);
-    free(rate);
-}
-
-static void check_hot(const struct model *m, mpat_history *history, size_t region, uint32_t depth)
-{
-    uint64_t *out = must(malloc(m->n_words * sizeof(uint64_t)));
-    for (uint32_t k = 1; k <= depth; k++) {
-        CHECK(mpat_history_hot_pages(history, region, k, out) == 0);
-        for (uint64_t i = 0; i < m->n_words * 64; i++) {
-            uint32_t hits = 0;
-            for (uint32_t t = m->t > depth ? m->t - depth : 0; i < m->n && t < m->t; t++)
-                hits += (uint32_t)bit(m->bitmap[t], i);
-            CHECK(bit(out, i) == (hits >= k));
-        }
-    }
-    free(out);
-}
-
 /* ---- sequences ----------------------------------------------------------------------------- */
-
-/*
- * A mixture in which single lines fall idle for every number of intervals around the depth, whole
- * blocks are skipped, and everything is dirty now and then.
- */
-static void next_input(uint64_t *words, uint64_t n, uint32_t t, uint32_t depth)
-{
-    static const int kinds[] = {SPARSE, ONE_LINE, CLUSTERED, EDGES, RANDOM, ONES};
-    uint64_t die = random_below(16);
-    uint32_t phase = t % (2 * depth + 5);
-    if (phase > 1 && phase < depth + 3)
-        fill(words, n, die < 13 ? ZEROS : ONE_LINE); /* idle for about as long as is remembered */
-    else
-        fill(words, n, kinds[die % 6]);
-}
 
 /* depth 0: the stats keep the previous bitmap themselves. */
 static void run(const uint64_t *sizes, size_t n_regions, uint32_t group, uint32_t depth,
@@ -129,6 +44,8 @@ static void run(const uint64_t *sizes, size_t n_regions, uint32_t group, uint32_
             if (depth && (t + 2 >= intervals || t % 7 == 0))
                 check_hot(&models[r], history, r, depth);
         }
+        if (depth)
+            check_distinct(models, n_regions, history, depth);
     }
     if (depth)
         CHECK(mpat_history_length(history) == (intervals < depth ? intervals : depth));
@@ -304,6 +221,10 @@ static void test_errors(void)
     CHECK(mpat_history_hot_pages(history, 0, 0, two) == -EINVAL);
     CHECK(mpat_history_hot_pages(history, 0, 4, two) == -EINVAL);
     CHECK(mpat_history_hot_pages(history, 0, 1, NULL) == -EINVAL);
+    CHECK(mpat_history_distinct_pages(history, 0, two) == -EINVAL);
+    CHECK(mpat_history_distinct_pages(history, 4, two) == -EINVAL);
+    CHECK(mpat_history_distinct_pages(history, 1, NULL) == -EINVAL);
+    CHECK(mpat_history_distinct_pages(NULL, 1, two) == -EINVAL && two[0] == 0);
     CHECK(mpat_history_update(history, hole) == -EINVAL && mpat_history_length(history) == 0);
     CHECK(mpat_history_update(history, NULL) == -EINVAL);
     /* A history that does not fit, then one that does, then one that is taken. */

@@ -13,7 +13,7 @@ def check(result: int, user: str = "this function") -> None:
     """Raise the exception for a negative errno; `user` is the object that was used."""
     if result == 0:
         return
-    if result == -errno.EBUSY:
+    if result in (-errno.EBUSY, -errno.ESTALE):  # stale: another thread's follow() came in between
         raise busy(user)
     if result == -errno.ENOMEM:
         raise MemoryError(f"there is no memory for {user}; give it smaller or fewer regions")

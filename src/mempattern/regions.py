@@ -97,3 +97,42 @@ def check_group_pages(group_pages: int) -> int:
             f"group_pages must be a positive multiple of 64 below 2**32, not {group_pages!r}"
         )
     return checked
+
+
+def origins(
+    old: tuple[Region, ...], new: tuple[Region, ...], step_pages: int
+) -> list[tuple[int, int]]:
+    """Of each new region, the index of the old one it comes from and the page at which that begins
+    in it; (-1, 0) for one that is new.
+
+    Raises `RegionError` unless every old region is still there, with its page size, and has at
+    most grown: at its end, and at its start by a multiple of `step_pages` pages.
+    """
+    before = {region.name: (number, region) for number, region in enumerate(old)}
+    found: list[tuple[int, int]] = []
+    for region in new:
+        number, was = before.pop(region.name, (-1, region))
+        found.append((number, _pages_in_front(was, region, step_pages)))
+    if before:
+        raise RegionError(
+            f"the regions lack {sorted(before)}; regions may grow and be added, but none may go"
+        )
+    return found
+
+
+def _pages_in_front(was: Region, now: Region, step_pages: int) -> int:
+    name, unit = f"region {now.name!r}", now.page_bytes
+    if unit != was.page_bytes:
+        raise RegionError(f"{name} must keep its pages of {was.page_bytes} bytes, not {unit}")
+    in_front = (was.address - now.address) // unit
+    if in_front < 0 or in_front + was.n_pages > now.n_pages:
+        raise RegionError(
+            f"{name} may only grow, and its {was.n_pages} pages from {was.address:#x} do not all "
+            f"lie in the {now.n_pages} from {now.address:#x}"
+        )
+    if in_front % step_pages:
+        raise RegionError(
+            f"{name} has {in_front} pages in front of its old ones; it may grow there by "
+            f"multiples of {step_pages} pages only"
+        )
+    return in_front

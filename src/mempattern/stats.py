@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +15,9 @@ from mempattern._memory import as_words, view, word_pointers, words_of_all
 from mempattern._native import ffi, lib
 from mempattern._results import check
 from mempattern.errors import RegionError, UsageError
-from mempattern.history import DirtyHistory
+from mempattern.history import DirtyHistory, HeldHistory
 from mempattern.interval import Interval
-from mempattern.regions import GROUP_PAGES, Region, check_group_pages, check_regions
+from mempattern.regions import GROUP_PAGES, Region, check_group_pages, check_regions, origins
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +36,15 @@ class Seen:
     """Maximal runs of consecutive dirty pages, across group edges, within a region."""
 
 
+_NOTHING = Seen(0, 0, 0, 0, 0)
+
+
 class Groups:
     """One region's statistics: arrays of shape (n_groups,), one entry a group.
 
     They are read-only views of the C core's memory: nothing is copied, and the next update
-    changes them in place. Copy what must stay.
+    changes them in place. Copy what must stay. Once `GroupStats.follow` has moved to other regions
+    they stay as they are, and updates no longer show in them: ask `GroupStats.groups` again.
     """
 
     def __init__(self, handle: Any, number: int, region: Region) -> None:
@@ -85,6 +89,24 @@ class Groups:
         return rates
 
 
+class _Held(NamedTuple):
+    """The C object and the regions it has; replaced as one, so that no thread sees half of it."""
+
+    handle: Any
+    regions: tuple[Region, ...]
+    names: frozenset[str]
+    groups: dict[str, Groups]
+
+    @classmethod
+    def own(cls, pointer: Any, regions: tuple[Region, ...], history: Any) -> _Held:
+        def destroy(stats: Any, _history: Any = history) -> None:  # which must outlive the stats
+            lib.mpat_stats_destroy(stats)
+
+        handle = ffi.gc(pointer, destroy, lib.mpat_stats_bytes(pointer))
+        groups = {r.name: Groups(handle, number, r) for number, r in enumerate(regions)}
+        return cls(handle, regions, frozenset(groups), groups)
+
+
 class GroupStats:
     """Statistics over groups of `group_pages` pages of the given regions.
 
@@ -106,25 +128,20 @@ class GroupStats:
         half_life_s: float = 10.0,
         history: DirtyHistory | None = None,
     ) -> None:
-        self.regions = check_regions(regions)
+        checked = check_regions(regions)
         self.group_pages = check_group_pages(group_pages)
         self.half_life_s = positive_seconds("half_life_s", half_life_s)
         self.history = history
         if history is not None:
-            _check_history(history, self.regions)
+            _check_history(history, checked)
         self.n_intervals = 0
-        self._names = frozenset(region.name for region in self.regions)
-        self._handle = self._create()
-        self._groups = {
-            region.name: Groups(self._handle, number, region)
-            for number, region in enumerate(self.regions)
-        }
-        self._seen = {region.name: Seen(0, 0, 0, 0, 0) for region in self.regions}
+        self._held = self._create(checked)
+        self._seen: dict[str, Seen] = {}
 
-    def _create(self) -> Any:
+    def _create(self, regions: tuple[Region, ...]) -> _Held:
         out = ffi.new("mpat_stats **")
-        n_pages = [region.n_pages for region in self.regions]
-        history = ffi.NULL if self.history is None else self.history.handle
+        n_pages = [region.n_pages for region in regions]
+        history = ffi.NULL if self.history is None else self.history.held.handle
         result = lib.mpat_stats_create(
             n_pages, len(n_pages), self.group_pages, self.half_life_s, history, out
         )
@@ -133,11 +150,12 @@ class GroupStats:
                 "this history has seen intervals or has its GroupStats already; make a new one"
             )
         _check(result)
+        return _Held.own(out[0], regions, history)
 
-        def destroy(stats: Any, _history: Any = history) -> None:  # which must outlive the stats
-            lib.mpat_stats_destroy(stats)
-
-        return ffi.gc(out[0], destroy, lib.mpat_stats_bytes(out[0]))
+    @property
+    def regions(self) -> tuple[Region, ...]:
+        """The regions, as last followed."""
+        return self._held.regions
 
     def update(
         self, bitmaps: Interval | Mapping[str, object], duration_s: float | None = None
@@ -158,37 +176,67 @@ class GroupStats:
                 raise UsageError("duration_s is needed with bare bitmaps: how long was it?")
             duration_s = bitmaps.duration_s
         duration_s = positive_seconds("duration_s", duration_s)
-        words = words_of_all(bitmaps, self.regions, self._names)
+        held = self._held
+        words = words_of_all(bitmaps, held.regions, held.names)
         n_regions = len(words)
         seen = ffi.new("mpat_seen[]", n_regions)
-        pointers, _buffers = word_pointers(words, self.regions)
-        _check(lib.mpat_stats_update(self._handle, pointers, duration_s, seen))
+        pointers, _buffers = word_pointers(words, held.regions)
+        _check(lib.mpat_stats_update(held.handle, pointers, duration_s, seen))
         self.n_intervals += 1
         by_region = [_seen(seen[number]) for number in range(n_regions)]
-        self._seen = dict(zip(self._groups, by_region, strict=True))
+        self._seen = dict(zip(held.groups, by_region, strict=True))
         return by_region[0] if n_regions == 1 else _sum(by_region)
+
+    def follow(self, regions: Iterable[Region]) -> None:
+        """Go on with these regions: larger ones, more of them, or in another order.
+
+        Every region there was must be there by its name, with the same page size, and may reach
+        further down, by a multiple of `group_pages` pages, and further up. All statistics are then
+        what they would be had it been so from the first interval on, with the new pages clean; the
+        history, if there is one, follows too. Nothing is done if nothing changed, so that
+        `stats.follow(interval.regions)` may come before every update. `Groups` handed out before
+        stay valid, as they are.
+
+        Raises `RegionError` for any other change, `BusyError`; nothing changes then.
+        """
+        held = self._held
+        if regions is held.regions:
+            return
+        checked = check_regions(regions)
+        if checked == held.regions:
+            return
+        moved = origins(held.regions, checked, self.group_pages)
+        out = ffi.new("mpat_stats **")
+        history = ffi.NULL if self.history is None else ffi.new("mpat_history **")
+        n_pages = [region.n_pages for region in checked]
+        _check(lib.mpat_stats_follow(held.handle, n_pages, len(n_pages), moved, history, out))
+        if self.history is None:
+            self._held = _Held.own(out[0], checked, ffi.NULL)
+        else:
+            held_history = HeldHistory.own(history[0], checked)
+            self._held = _Held.own(out[0], checked, held_history.handle)
+            self.history.held = held_history
 
     def groups(self, region_name: str) -> Groups:
         """The region's arrays. Raises `RegionError` for a name that is not ours."""
         try:
-            return self._groups[region_name]
+            return self._held.groups[region_name]
         except KeyError:
             raise self._unknown(region_name) from None
 
     def seen(self, region_name: str) -> Seen:
         """What the last interval did to one region. Raises `RegionError`."""
-        try:
-            return self._seen[region_name]
-        except KeyError:
-            raise self._unknown(region_name) from None
+        if region_name not in self._held.names:
+            raise self._unknown(region_name)
+        return self._seen.get(region_name, _NOTHING)
 
     @property
     def n_bytes(self) -> int:
         """Memory held by the statistics in bytes, without a history given to them."""
-        return int(lib.mpat_stats_bytes(self._handle))
+        return int(lib.mpat_stats_bytes(self._held.handle))
 
     def _unknown(self, region_name: str) -> RegionError:
-        return RegionError(f"no region {region_name!r}; there are {sorted(self._names)}")
+        return RegionError(f"no region {region_name!r}; there are {sorted(self._held.names)}")
 
 
 def group_counts(
