@@ -4,21 +4,20 @@ import faulthandler
 import importlib.util
 import os
 import signal
-import socket
-import subprocess
 import threading
 import time
 from collections import Counter
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
+from guest_in_qemu import dump_memory, qemu_guest, wait_for
 
 from mempattern import Region
 from mempattern.errors import GuestError, KVMError, UsageError
-from mempattern.microvm import PATTERNS, MicroVM, Workload, guest_path
+from mempattern.microvm import PATTERNS, MicroVM, Workload
 
 _spec = importlib.util.spec_from_file_location(
     "guest_model", Path(__file__).parent.parent / "csrc/guest/model.py"
@@ -237,51 +236,6 @@ def test_views_of_guest_memory_outlive_the_vm():
 
 
 # ---- in QEMU ------------------------------------------------------------------------------------
-
-
-@contextmanager
-def qemu_guest(accel, command_line, tmp_path):
-    """QEMU with the guest program; gives its serial output and a monitor to type at."""
-    serial, monitor = tmp_path / "serial", tmp_path / "monitor"
-    process = subprocess.Popen(
-        ["qemu-system-x86_64", "-accel", accel, "-m", "64", "-display", "none", "-nodefaults",
-         "-no-reboot", "-serial", f"file:{serial}",
-         "-monitor", f"unix:{monitor},server=on,wait=off",
-         "-kernel", str(guest_path()), "-append", command_line],
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    try:
-        yield process, serial, monitor
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def wait_for(process, serial, word, seconds=90):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        text = serial.read_text() if serial.exists() else ""
-        if word in text:
-            return text
-        assert process.poll() is None, process.stderr.read().decode()
-        time.sleep(0.05)
-    raise AssertionError(f"QEMU's guest said only {text!r}")
-
-
-def dump_memory(monitor, address, n_bytes, path):
-    """`pmemsave` through QEMU's monitor: the guest's memory, as QEMU has it."""
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(60)
-        connection.connect(str(monitor))
-        _until_prompt(connection)
-        connection.sendall(f'pmemsave {address} {n_bytes} "{path}"\n'.encode())
-        _until_prompt(connection)
-
-
-def _until_prompt(connection):
-    said = b""
-    while not said.endswith(b"(qemu) "):
-        said += connection.recv(4096)
 
 
 @pytest.mark.usefixtures("qemu")

@@ -48,6 +48,23 @@ class KVMError(MempatternError, OSError):
         return str(self.strerror)
 
 
+class ProcessError(MempatternError, OSError):
+    """A process that cannot be looked into: gone, another user's, or not what it should be.
+
+    `errno` is the kernel's, or the nearest one to it.
+    """
+
+    def __init__(self, errno: int, message: str) -> None:
+        super().__init__(errno, message)
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
+class QMPError(MempatternError, OSError):
+    """QEMU's monitor did not answer, belongs to another process, or said what makes no sense."""
+
+
 class RingOverflowError(KVMError):
     """A dirty ring was full to the last entry: pages are lost, and the rings of no use any more.
 
@@ -57,16 +74,6 @@ class RingOverflowError(KVMError):
 
 class GuestError(MempatternError, RuntimeError):
     """The micro VM's guest died, refused its workload, or did not finish in time."""
-
-
-class ProcessError(MempatternError, OSError):
-    """A process cannot be traced; the message says what would help. `errno` is the kernel's."""
-
-    def __init__(self, errno: int, message: str) -> None:
-        super().__init__(errno, message)
-
-    def __str__(self) -> str:
-        return str(self.strerror)
 
 
 class ProcessEnded(MempatternError, EOFError):

@@ -6,13 +6,14 @@ Mappings come and go, grow, split and merge; statistics want regions that stay. 
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from mempattern.errors import UsageError
+from mempattern.errors import ProcessError, UsageError
 from mempattern.regions import GROUP_PAGES, PAGE_BYTES, Region
 
 _LINE = re.compile(
@@ -98,9 +99,13 @@ def parse_mappings(text: str, page_bytes_of: Callable[[int], int] | None = None)
 
 
 def read_mappings(pid: int) -> list[Mapping]:
-    """The process's mappings now. Raises `OSError`."""
-    text = Path(f"/proc/{pid}/maps").read_text(errors="replace")
-    return parse_mappings(text, huge_page_sizes(pid) if machine_has_hugetlb() else None)
+    """The process's mappings now. Raises `ProcessError` if it is gone or may not be looked at."""
+    try:
+        text = Path(f"/proc/{pid}/maps").read_text(errors="replace")
+        return parse_mappings(text, huge_page_sizes(pid) if machine_has_hugetlb() else None)
+    except OSError as error:
+        number = error.errno or errno.EIO
+        raise ProcessError(number, f"the mappings of process {pid}: {error.strerror}") from error
 
 
 def machine_has_hugetlb() -> bool:
