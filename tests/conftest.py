@@ -4,6 +4,7 @@ HYPOTHESIS_PROFILE=expensive    search for long; `ci` is the default where CI is
 MEMPATTERN_NO_SKIPS=1           a skipped test fails if this machine has what it needs
 """
 
+import functools
 import os
 import shutil
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from mempattern import kernels
+from mempattern.sources import doctor
 
 _QUIET = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("default", max_examples=40, **_QUIET)
@@ -50,7 +52,13 @@ def _qemu_problem():
     return None
 
 
-_PROBLEM = {"kvm": _kvm_problem, "qemu": _qemu_problem}
+@functools.cache
+def _uffd_problem():
+    check = next(check for check in doctor.probe() if check.name == "source uffd")
+    return None if check.ok else f"{check.detail}: {check.remedy}"
+
+
+_PROBLEM = {"kvm": _kvm_problem, "qemu": _qemu_problem, "uffd": _uffd_problem}
 
 
 @pytest.fixture(scope="session")
@@ -64,6 +72,13 @@ def kvm():
 def qemu():
     """Skips where QEMU is not installed."""
     if problem := _qemu_problem():
+        pytest.skip(problem)
+
+
+@pytest.fixture(scope="session")
+def uffd():
+    """Skips where the kernel cannot follow another process's writes."""
+    if problem := _uffd_problem():
         pytest.skip(problem)
 
 

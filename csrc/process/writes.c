@@ -104,7 +104,10 @@ static int scan(const mpat_process *p, struct pm_scan_arg *request, struct page_
     return n;
 }
 
-/* Pages that lost their protection. Without other categories the kernel looks at one bit only. */
+/*
+ * Page table entries without protection, empty ones as well: where nothing was ever touched there is
+ * no table, and nothing is found. Without other categories the kernel looks at one bit only.
+ */
 static int find(const mpat_process *p, struct page_region *vec, uint64_t *start, uint64_t end)
 {
     struct pm_scan_arg request = {.category_mask = PAGE_IS_WRITTEN,
@@ -120,8 +123,9 @@ static int find(const mpat_process *p, struct page_region *vec, uint64_t *start,
 static int take(const mpat_process *p, struct page_region *vec, uint64_t *start, uint64_t end)
 {
     struct pm_scan_arg request = {.flags = PM_SCAN_WP_MATCHING,
-                                  .return_mask = PAGE_IS_WRITTEN | PAGE_IS_FILE | PAGE_IS_PFNZERO |
-                                                 PAGE_IS_HUGE};
+                                  .return_mask = PAGE_IS_WRITTEN | PAGE_IS_PRESENT |
+                                                 PAGE_IS_SWAPPED | PAGE_IS_FILE |
+                                                 PAGE_IS_PFNZERO | PAGE_IS_HUGE};
 
     return scan(p, &request, vec, TAKEN_LEN, start, end);
 }
@@ -136,7 +140,7 @@ static int find_huge(const mpat_process *p, struct page_region *vec, uint64_t ve
     return scan(p, &request, vec, vec_len, start, end);
 }
 
-/* Protect all pages of the range, whatever they were. */
+/* The same without a word about what they were. */
 static int protect(const mpat_process *p, uint64_t start, uint64_t end)
 {
     struct pm_scan_arg request = {.flags = PM_SCAN_WP_MATCHING,
@@ -306,12 +310,14 @@ static void note_written(struct pass *pass, const struct page_region *r)
 }
 
 /*
- * Was it written? An entry also lacks protection when the page was mapped by a first read: then it
- * is the zero page, or a file's page that a private mapping shows as it is.
+ * Was it written? An entry also lacks protection when it is empty, beside one that was touched; or
+ * when the page was mapped by a first read: then it is the zero page, or a file's page that a
+ * private mapping shows as it is.
  */
 static int is_written(const struct pass *pass, const struct page_region *r)
 {
-    if (!(r->categories & PAGE_IS_WRITTEN) || (r->categories & PAGE_IS_PFNZERO))
+    if (!(r->categories & PAGE_IS_WRITTEN) || (r->categories & PAGE_IS_PFNZERO) ||
+        !(r->categories & (PAGE_IS_PRESENT | PAGE_IS_SWAPPED)))
         return 0;
     return !(pass->mapping->flags & MPAT_MAPPING_PRIVATE_FILE) || !(r->categories & PAGE_IS_FILE);
 }
@@ -442,6 +448,22 @@ static int count_huge(const mpat_process *p, const mpat_mapping *m, uint64_t *by
     return 0;
 }
 
+/* Only where there are page tables: markers for all the rest would take memory from the target. */
+static int protect_mapping(mpat_process *p, const mpat_mapping *m)
+{
+    uint64_t at = m->start;
+
+    while (at < m->end) {
+        int n = find(p, p->found, &at, m->end), error = n < 0 ? n : 0;
+
+        for (int i = 0; i < n && !error; i++)
+            error = protect(p, p->found[i].start, p->found[i].end);
+        if (error < 0)
+            return error;
+    }
+    return 0;
+}
+
 static int protect_all(mpat_process *p, const mpat_mapping *mappings, size_t n_mappings,
                        uint64_t *huge_bytes, mpat_process_fault *fault)
 {
@@ -455,11 +477,13 @@ static int protect_all(mpat_process *p, const mpat_mapping *mappings, size_t n_m
             return fail(fault, -EEXIST, "huge pages", m->start);
         if (!error)
             error = register_range(p, m->start, m->end);
-        if (error == -ENOMEM || error == -EINVAL)
-            continue; /* it went since the maps were read, or is of a kind the kernel excludes */
+        /* It went since the maps were read, is of a kind the kernel excludes, or of a file that
+         * the target may not write to anyway. */
+        if (error == -ENOMEM || error == -EINVAL || error == -EPERM)
+            continue;
         if (error)
             return fail(fault, error, "UFFDIO_REGISTER", m->start);
-        error = protect(p, m->start, m->end);
+        error = protect_mapping(p, m);
         if (error)
             return fail(fault, error, "PAGEMAP_SCAN", m->start);
     }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import threading
 from abc import abstractmethod
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from mempattern._checks import whole_number
 from mempattern._memory import BitmapPool
 from mempattern._native import ffi, lib
 from mempattern._results import busy
-from mempattern.errors import BusyError, ClosedError, ProcessEnded, ProcessError, UsageError
+from mempattern.errors import ClosedError, ProcessEnded, ProcessError, UsageError
 from mempattern.interval import Bitmap, Interval, Provenance
 from mempattern.regions import Region
 from mempattern.sources.base import Source
@@ -30,11 +31,14 @@ from mempattern.sources.layout import (
     writable_memory,
 )
 
-_OTHER_MAPPINGS = "writes through other mappings of shared memory: by other processes, by devices"
-_LAST_MOMENT = "writes between the last collection and the target's end"
+BLIND_SPOTS = (
+    "writes through other mappings of shared memory: by other processes, by devices",
+    "writes between the last collection and the target's end",
+)
 _GRANULARITY = (
-    "a page; of memory mapped since the last collection all populated pages count, and of shared "
-    "memory also pages that were first touched by a read"
+    "a page; of memory mapped since the last collection all populated pages count, of shared "
+    "memory also pages that were first touched by a read, and of a shared file the neighbours that "
+    "the kernel maps along with a written page (a large folio)"
 )
 
 
@@ -51,20 +55,21 @@ class ProcessSource(Source):
         self.provenance = provenance
         self.layout = layout if layout is not None else writable_memory()
         self.regions: tuple[Region, ...] = ()
-        self._placed: list[Placed] = []
+        self.placed: list[Placed] = []
         self._maps_text = ""
         self._pools: dict[Region, BitmapPool] = {}
-        self._indices = itertools.count()
+        self.indices = itertools.count()
+        self._lock = threading.Lock()
         # Kept open: it shows the memory of the program that runs now, also after an exec.
-        self._maps = _open(self.pid, "maps")
+        self._maps = open_file(self.pid, "maps")
 
-    def _follow_mappings(self) -> bool:
+    def follow_mappings(self) -> bool:
         """Read the mappings; whether anything changed."""
         text = _read_all(self._maps)
         if text == self._maps_text:
             return False
         sizes = huge_page_sizes(self.pid) if machine_has_hugetlb() else None
-        regions, self._placed = self.layout.place(parse_mappings(text, sizes))
+        regions, self.placed = self.layout.place(parse_mappings(text, sizes))
         self._maps_text = text
         if regions != self.regions:
             self.regions = regions
@@ -73,21 +78,59 @@ class ProcessSource(Source):
             }
         return True
 
-    def _refuse_nothing(self) -> None:
-        if not self._placed:
+    def refuse_nothing(self) -> None:
+        if not self._maps_text:
+            raise explained(self.pid, errno.ENXIO, "maps")
+        if not self.placed:
             raise ProcessError(
                 errno.ENXIO,
                 f"process {self.pid} has no such memory mapped; see /proc/{self.pid}/maps for what "
                 "there is",
             )
 
+    def ended(self) -> ProcessEnded:
+        what = "executes another program" if Path(f"/proc/{self.pid}/maps").exists() else "ended"
+        return ProcessEnded(f"process {self.pid} {what}; start anew to go on")
+
+    def check_alive(self) -> None:
+        """Raises `ProcessEnded`."""
+        if not _read_all(self._maps):
+            raise self.ended()
+
+    def collect(self) -> Interval:
+        """The pages written since the collection before, or since the source was opened.
+
+        Raises `ProcessEnded` once the process has ended or executes another program, `BusyError`,
+        `ClosedError`.
+        """
+        if not self._lock.acquire(blocking=False):
+            raise busy(f"this {type(self).__name__}")
+        try:
+            if self._maps < 0:
+                raise ClosedError(f"this {type(self).__name__} is closed; open a new one")
+            try:
+                self.follow_mappings()
+            except OSError:  # ESRCH: the memory is gone
+                raise self.ended() from None
+            return self.collect_mapped()
+        finally:
+            self._lock.release()
+
     @abstractmethod
-    def collect(self) -> Interval: ...
+    def collect_mapped(self) -> Interval:
+        """The same, of the mappings as they are now."""
 
     def close(self) -> None:
-        maps, self._maps = self._maps, -1
-        if maps >= 0:
-            os.close(maps)
+        """Let the process go. It is not stopped for that. May be called twice."""
+        with self._lock:
+            maps, self._maps = self._maps, -1
+            if maps >= 0:
+                os.close(maps)
+                self.let_go()
+
+    @abstractmethod
+    def let_go(self) -> None:
+        """Give back what the subclass holds."""
 
 
 class ProcessWrites(ProcessSource):
@@ -107,11 +150,11 @@ class ProcessWrites(ProcessSource):
     def __init__(self, pid: int, layout: Layout | None = None, *, split_thp: bool = True) -> None:
         self._handle: Any = None
         self._mappings: Any = ffi.NULL
-        provenance = Provenance("userfaultfd", (_OTHER_MAPPINGS, _LAST_MOMENT), _GRANULARITY)
+        provenance = Provenance("userfaultfd", BLIND_SPOTS, _GRANULARITY)
         super().__init__(pid, layout, provenance)
         try:
-            self._follow_mappings()
-            self._refuse_nothing()
+            self.follow_mappings()
+            self.refuse_nothing()
             self._attach(0 if split_thp else lib.MPAT_PROCESS_KEEP_HUGE)
         except BaseException:
             self.close()
@@ -127,37 +170,26 @@ class ProcessWrites(ProcessSource):
         self.attach_s = lib.mpat_process_stopped_ns(self._handle) / 1e9
         huge_bytes = ffi.new("uint64_t *")
         result = lib.mpat_process_protect(
-            self._handle, self._mappings, len(self._placed), huge_bytes, fault
+            self._handle, self._mappings, len(self.placed), huge_bytes, fault
         )
         if result:
             raise _explained(self.pid, -result, fault)
         self.huge_bytes = int(huge_bytes[0])
 
-    def _follow_mappings(self) -> bool:
-        changed = super()._follow_mappings()
+    def follow_mappings(self) -> bool:
+        changed = super().follow_mappings()
         if changed:
-            self._mappings = ffi.new("mpat_mapping[]", [_as_c(placed) for placed in self._placed])
+            self._mappings = ffi.new("mpat_mapping[]", [_as_c(placed) for placed in self.placed])
         return changed
 
-    def collect(self) -> Interval:
-        """The pages written since the collection before, or since the source was opened.
-
-        Raises `ProcessEnded` once the process has ended or executes another program, `BusyError`,
-        `ClosedError`.
-        """
-        if self._handle is None:
-            raise ClosedError("this ProcessWrites is closed; open a new one")
-        try:
-            self._follow_mappings()
-        except OSError:  # ESRCH: the memory is gone
-            raise self._ended() from None
+    def collect_mapped(self) -> Interval:
         taken = [self._pools[region].take() for region in self.regions]
         out = ffi.new("mpat_process_collection *")
         fault = ffi.new("mpat_process_fault *")
         result = lib.mpat_process_collect(
             self._handle,
             self._mappings,
-            len(self._placed),
+            len(self.placed),
             [region.n_pages for region in self.regions],
             ffi.new("uint64_t *[]", [pointer for pointer, _ in taken]),
             len(taken),
@@ -165,9 +197,7 @@ class ProcessWrites(ProcessSource):
             fault,
         )
         if result == -errno.ESRCH:
-            raise self._ended()
-        if result == -errno.EBUSY:
-            raise busy("this ProcessWrites")
+            raise self.ended()
         if result:
             raise _explained(self.pid, -result, fault)
         self.huge_bytes += out.huge_bytes
@@ -175,7 +205,7 @@ class ProcessWrites(ProcessSource):
             region.name: array for region, (_, array) in zip(self.regions, taken, strict=True)
         }
         return Interval(
-            index=next(self._indices),
+            index=next(self.indices),
             start_ns=out.start_ns,
             end_ns=out.end_ns,
             regions=self.regions,
@@ -185,16 +215,8 @@ class ProcessWrites(ProcessSource):
             collect_ns=out.collect_ns,
         )
 
-    def _ended(self) -> ProcessEnded:
-        what = "executes another program" if Path(f"/proc/{self.pid}/maps").exists() else "ended"
-        return ProcessEnded(f"process {self.pid} {what}; start anew to go on")
-
-    def close(self) -> None:
-        """Take the protection away. The target is not stopped. May be called twice."""
-        handle, self._handle = self._handle, None
-        if handle is not None:
-            ffi.release(handle)
-        super().close()
+    def let_go(self) -> None:
+        self._handle = None  # with it go the userfaultfd and the protection
 
 
 def _as_c(placed: Placed) -> dict[str, int]:
@@ -208,9 +230,10 @@ def _as_c(placed: Placed) -> dict[str, int]:
     }
 
 
-def _open(pid: int, name: str) -> int:
+def open_file(pid: int, name: str, mode: int = os.O_RDONLY) -> int:
+    """A file of /proc/PID. Raises `ProcessError`."""
     try:
-        return os.open(f"/proc/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        return os.open(f"/proc/{pid}/{name}", mode | os.O_CLOEXEC)
     except OSError as error:
         raise explained(pid, error.errno or errno.EIO, f"/proc/PID/{name}") from None
 
@@ -226,7 +249,7 @@ def _read_all(fd: int) -> str:
 # ---- why not, and what to do ------------------------------------------------------------------
 
 
-def _explained(pid: int, number: int, fault: Any) -> ProcessError | BusyError:
+def _explained(pid: int, number: int, fault: Any) -> ProcessError:
     call = "" if fault.call == ffi.NULL else ffi.string(fault.call).decode()
     return explained(pid, number, call, int(fault.address))
 

@@ -1,0 +1,543 @@
+"""What another process writes is reported exactly, whatever kind of memory it is."""
+
+import contextlib
+import errno
+import itertools
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from target import KINDS, PAGE, Target
+
+from mempattern import GroupStats, sources
+from mempattern.errors import (
+    BusyError,
+    ClosedError,
+    MempatternError,
+    ProcessEnded,
+    ProcessError,
+    UsageError,
+)
+from mempattern.sources import ProcessWrites, doctor, open_process
+from mempattern.sources.layout import address_range, everything, named
+
+pytestmark = pytest.mark.usefixtures("uffd")
+
+HUGE_PAGES = 512
+
+
+@pytest.fixture
+def target():
+    with Target() as process:
+        yield process
+
+
+@pytest.fixture
+def huge_pool():
+    """Eight huge pages of 2 MiB in the machine's pool, for as long as they are needed."""
+    pool = Path("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages")
+    before = pool.read_text()
+    pool.write_text(str(int(before) + 8))
+    try:
+        if int(pool.read_text()) < int(before) + 8:
+            pytest.skip("no 16 MiB of huge pages can be had: too little unfragmented memory")
+        yield
+    finally:
+        pool.write_text(before)
+
+
+def only(interval):
+    """The dirty pages of an interval over one region."""
+    (region,) = interval.regions
+    return interval.pages(region.name).tolist()
+
+
+def over(target, address, n_pages, **options):
+    layout = address_range(address, address + n_pages * PAGE)
+    return ProcessWrites(target.pid, layout, **options)
+
+
+def file_of(tmp_path, n_pages):
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * (n_pages * PAGE))
+    return str(path)
+
+
+# ---- exactly what was written -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "hugetlb"])
+def test_exactly_the_pages_written(target, tmp_path, kind):
+    n_pages = 3000
+    address = target.map(n_pages, kind, path=file_of(tmp_path, n_pages))
+    target.write(range(0, n_pages, 2))
+    choose = random.Random(kind)
+    with over(target, address, n_pages) as source:
+        for n_written in (0, 1, 7, 1200, n_pages, 3, 0):
+            pages = sorted(choose.sample(range(n_pages), n_written))
+            target.write(pages)
+            interval = source.collect()
+            seen = only(interval)
+            if kind == "shared-file":  # a large folio of the page cache is mapped as a whole
+                assert set(pages) <= set(seen)
+                assert {page // HUGE_PAGES for page in seen} == {p // HUGE_PAGES for p in pages}
+            else:
+                assert seen == pages
+            assert interval.lost_pages == 0
+        assert only(source.collect()) == []
+
+
+def test_more_scattered_pages_than_a_batch_takes(target):
+    """Every second page of 8192 is 4096 ranges, four times what one scan returns."""
+    address = target.map(8192)
+    target.write(range(8192))
+    with over(target, address, 8192) as source:
+        for first, step in ((0, 2), (1, 2), (5, 64), (3, 17)):
+            target.write(range(first, 8192, step))
+            assert only(source.collect()) == list(range(first, 8192, step))
+
+
+@settings(max_examples=30)
+@given(rounds=st.lists(st.sets(st.integers(0, 1100)), min_size=1, max_size=6))
+def test_random_sets(shared_target, rounds):
+    target, address = shared_target
+    with over(target, address, 1101) as source:
+        for pages in rounds:
+            target.write(pages)
+            assert only(source.collect()) == sorted(pages)
+
+
+@pytest.fixture(scope="module")
+def shared_target():
+    with Target() as process:
+        yield process, process.map(1101)
+
+
+def test_reads_are_no_writes(target):
+    address = target.map(600)
+    target.write(range(100))
+    with over(target, address, 600) as source:
+        target.do("read", pages=list(range(600)))
+        assert only(source.collect()) == []
+        target.write([50, 300])
+        assert only(source.collect()) == [50, 300]
+
+
+def test_reads_of_a_file_are_no_writes(target, tmp_path):
+    with_file = file_of(tmp_path, 600)
+    address = target.map(600, "private-file", path=with_file)
+    with over(target, address, 600) as source:
+        target.do("read", pages=list(range(600)))
+        assert only(source.collect()) == []
+        target.write([7])
+        assert only(source.collect()) == [7]
+
+
+def test_untouched_neighbours_are_not_reported(target):
+    """One write makes the page table of 2 MiB; the 511 empty entries beside it are no writes."""
+    address = target.map(2048)
+    with over(target, address, 2048) as source:
+        target.write([1000])
+        assert only(source.collect()) == [1000]
+        target.write([1001])
+        assert only(source.collect()) == [1001]
+        assert only(source.collect()) == []
+
+
+def test_the_kernel_writes_for_the_process(target):
+    address = target.map(64)
+    target.write(range(64))
+    with over(target, address, 64) as source:
+        target.do("read-into", pages=[3, 4, 60])
+        assert only(source.collect()) == [3, 4, 60]
+
+
+def test_a_forked_child_changes_nothing(target):
+    address = target.map(256)
+    target.write(range(256))
+    with over(target, address, 256) as source:
+        target.do("fork")
+        assert only(source.collect()) == []
+        target.write([9])
+        assert only(source.collect()) == [9]
+
+
+def test_discarded_pages(target):
+    address = target.map(256)
+    target.write(range(256))
+    with over(target, address, 256) as source:
+        target.do("discard", first=16, n=32)
+        assert only(source.collect()) == []
+        target.write([20])
+        assert only(source.collect()) == [20]
+        target.write([20, 40])
+        assert only(source.collect()) == [20, 40]
+
+
+def test_mapped_anew_at_the_same_place(target):
+    """The list of mappings looks the same; what is written to the new one counts."""
+    address = target.map(256)
+    target.write(range(256))
+    with over(target, address, 256) as source:
+        target.do("remap")
+        target.write([5, 6, 200])
+        assert only(source.collect()) == [5, 6, 200]
+        target.write([6])
+        assert only(source.collect()) == [6]
+
+
+def test_mremap_takes_the_pages_along(target):
+    address = target.map(64)
+    target.write(range(64))
+    with ProcessWrites(target.pid) as source:
+        source.collect()
+        moved = target.do("resize", n_pages=4096)
+        target.write([1, 4000])
+        written = addresses(source.collect())
+        assert {moved + 1 * PAGE, moved + 4000 * PAGE} <= written
+        if moved != address:  # all that was moved is new where it is now
+            assert {moved + page * PAGE for page in range(64)} <= written
+        target.write([2])
+        written = addresses(source.collect())
+        assert moved + 2 * PAGE in written
+        assert moved + 3 * PAGE not in written
+
+
+def addresses(interval):
+    return {
+        region.address + int(page) * region.page_bytes
+        for region in interval.regions
+        for page in interval.pages(region.name)
+    }
+
+
+def test_mappings_come_and_go(target):
+    with ProcessWrites(target.pid) as source:
+        stats = GroupStats(source.regions)
+        for turn in range(4):
+            name = f"n{turn}"
+            address = target.map(300, name=name)
+            pages = [1, 2, 299 - turn]
+            target.write(pages, name=name)
+            interval = source.collect()
+            stats.follow(interval.regions)
+            assert stats.update(interval).dirty_pages >= 3
+            written = addresses(interval)
+            inside = {a for a in written if address <= a < address + 300 * PAGE}
+            assert inside == {address + page * PAGE for page in pages}
+            if turn % 2:
+                target.do("unmap", name=name)
+        names = [region.name for region in source.regions]
+        assert len(set(names)) == len(names)
+
+
+def test_thp_is_followed_by_small_pages_and_counted(target):
+    n_pages = 4 * HUGE_PAGES
+    address = target.map(n_pages, "thp")
+    target.write(range(n_pages))
+    with ProcessWrites(target.pid, address_range(address, address + n_pages * PAGE)) as source:
+        if source.huge_bytes == 0:
+            pytest.skip("this kernel gave no transparent huge page")
+        target.write([0, 700, 701])
+        assert only(source.collect()) == [0, 700, 701]
+
+
+def test_thp_may_be_refused(target):
+    n_pages = 4 * HUGE_PAGES
+    address = target.map(n_pages, "thp")
+    target.write(range(n_pages))
+    with pytest.raises(ProcessError, match=r"huge pages.*--no-split-thp"):
+        over(target, address, n_pages, split_thp=False)
+    assert huge_kib(target.pid, address) >= 2048
+    assert not is_watched(target.pid)
+
+
+def test_huge_pages_that_come_later_are_left_whole(target):
+    small = target.map(HUGE_PAGES)
+    with ProcessWrites(target.pid, split_thp=False) as source:
+        address = target.map(4 * HUGE_PAGES, "thp", name="huge")
+        target.write(range(4 * HUGE_PAGES), name="huge")
+        target.write([3])
+        interval = source.collect()
+        assert small + 3 * PAGE in addresses(interval)
+        assert interval.lost_pages >= HUGE_PAGES
+        assert huge_kib(target.pid, address) >= 2048
+
+
+def huge_kib(pid, address):
+    """In transparent huge pages, of the mapping that has the address."""
+    inside = False
+    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        head = line.split(" ", 1)[0]
+        if "-" in head and ":" not in head:
+            low, high = (int(part, 16) for part in head.split("-"))
+            inside = low <= address < high or address <= low < address + (8 << 20)
+        elif inside and line.startswith("AnonHugePages:") and int(line.split()[1]):
+            return int(line.split()[1])
+    return 0
+
+
+@pytest.mark.usefixtures("huge_pool")
+def test_hugetlb_pages_are_the_unit(target):
+    address = target.map(4 * HUGE_PAGES, "hugetlb")
+    target.write(range(4 * HUGE_PAGES))
+    with ProcessWrites(target.pid) as source:
+        (region,) = [r for r in source.regions if r.page_bytes == 2 << 20]
+        source.collect()
+        target.write([HUGE_PAGES + 3, 3 * HUGE_PAGES])
+        interval = source.collect()
+        first = (address - region.address) // (2 << 20)
+        assert interval.pages(region.name).tolist() == [first + 1, first + 3]
+
+
+def test_named_mappings_and_all(target):
+    address = target.map(64, "memfd")
+    target.write(range(64))
+    with ProcessWrites(target.pid, named("memfd:target")) as source:
+        target.write([0, 63])
+        interval = source.collect()
+        assert addresses(interval) == {address, address + 63 * PAGE}
+    with ProcessWrites(target.pid, everything()) as source:
+        target.write([1])
+        assert address + PAGE in addresses(source.collect())
+
+
+def test_intervals_are_seamless(target):
+    target.map(64)
+    with ProcessWrites(target.pid) as source:
+        intervals = list(source.intervals(period_s=0.02, count=5))
+    for before, after in itertools.pairwise(intervals):
+        assert after.start_ns == before.end_ns
+        assert after.index == before.index + 1
+    assert all(interval.collect_ns > 0 for interval in intervals)
+
+
+# ---- ends -------------------------------------------------------------------------------------
+
+
+def is_watched(pid):
+    smaps = Path(f"/proc/{pid}/smaps").read_text()
+    return any(line.startswith("VmFlags:") and " uw" in line for line in smaps.splitlines())
+
+
+def test_closing_takes_the_protection_away(target):
+    target.map(64)
+    before = Path(f"/proc/{target.pid}/maps").read_text()
+    source = ProcessWrites(target.pid)
+    assert is_watched(target.pid)
+    source.close()
+    source.close()
+    assert not is_watched(target.pid)
+    assert Path(f"/proc/{target.pid}/maps").read_text() == before
+    with pytest.raises(ClosedError):
+        source.collect()
+    assert target.end() == 0
+
+
+def test_the_target_ends(target):
+    target.map(64)
+    with ProcessWrites(target.pid) as source:
+        source.collect()
+        assert target.end() == 0
+        with pytest.raises(ProcessEnded, match="ended"):
+            source.collect()
+        with pytest.raises(EOFError):
+            source.collect()
+
+
+def test_the_target_executes_another_program(target):
+    with ProcessWrites(target.pid) as source:
+        target.process.stdin.write('{"do": "exec"}\n')
+        target.process.stdin.flush()
+        with pytest.raises(ProcessEnded, match="executes another program"):
+            collect_for(source, 20)
+
+
+def collect_for(source, seconds):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        source.collect()
+        time.sleep(0.01)
+
+
+def test_a_killed_tracer_leaves_nothing(target):
+    target.map(64)
+    program = (
+        "import sys, time\n"
+        "from mempattern.sources import ProcessWrites\n"
+        "source = ProcessWrites(int(sys.argv[1])); print('attached', flush=True)\n"
+        "while True: source.collect()\n"
+    )
+    for _ in range(3):
+        tracer = subprocess.Popen(
+            [sys.executable, "-c", program, str(target.pid)], stdout=subprocess.PIPE
+        )
+        assert tracer.stdout.readline() == b"attached\n"
+        target.write(range(64))
+        tracer.send_signal(signal.SIGKILL)
+        tracer.wait()
+        tracer.stdout.close()
+        assert not is_watched(target.pid)
+    assert target.end() == 0
+
+
+def test_two_threads_of_one_source(target):
+    target.map(4096)
+    target.write(range(4096))
+    outcomes = []
+
+    def collect():
+        for _ in range(50):
+            try:
+                source.collect()
+                outcomes.append("ok")
+            except (BusyError, ClosedError):
+                outcomes.append("refused")
+
+    source = ProcessWrites(target.pid)
+    threads = [threading.Thread(target=collect) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.02)
+    source.close()
+    for thread in threads:
+        thread.join()
+    assert len(outcomes) == 150
+
+
+# ---- what cannot be traced --------------------------------------------------------------------
+
+
+def refused(pid, match, number=None):
+    with pytest.raises(ProcessError, match=match) as caught:
+        ProcessWrites(pid)
+    assert number is None or caught.value.errno == number
+
+
+def test_no_such_process():
+    refused((1 << 22) - 1, "there is no process of that number", errno.ENOENT)
+
+
+def test_a_zombie():
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    try:
+        os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+        refused(child, "zombie")
+    finally:
+        os.waitpid(child, 0)
+
+
+def test_a_kernel_thread():
+    refused(2, "kernel thread")
+
+
+@pytest.mark.parametrize("pid", [0, -1, 1.5, "1", None, True, 1 << 40])
+def test_what_is_no_pid(pid):
+    with pytest.raises(UsageError, match="process id"):
+        ProcessWrites(pid)
+
+
+def test_itself():
+    with pytest.raises(UsageError, match="itself"):
+        ProcessWrites(os.getpid())
+
+
+def test_a_range_that_is_not_mapped(target):
+    with pytest.raises(ProcessError, match="no such memory mapped"):
+        ProcessWrites(target.pid, address_range(1 << 40, (1 << 40) + PAGE))
+    with pytest.raises(ProcessError, match="no such memory mapped"):
+        ProcessWrites(target.pid, named("no-such-name"))
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 0), (4096, 0), (1, 4097), (-4096, 0), (0, 1 << 65)])
+def test_ranges_that_are_none(low, high):
+    with pytest.raises(UsageError, match="a range is"):
+        address_range(low, high)
+
+
+def test_a_second_trace(target):
+    target.map(64)
+    with ProcessWrites(target.pid) as first:
+        with pytest.raises(ProcessError, match="another userfaultfd") as caught:
+            ProcessWrites(target.pid)
+        assert caught.value.errno == errno.EBUSY
+        target.write([1])
+        assert first.collect().lost_pages == 0
+
+
+def test_another_users_process():
+    """As nobody, a process of root's."""
+    if os.getuid():
+        pytest.skip("only root can become nobody")
+    with Target() as target:
+        child = os.fork()
+        if child == 0:
+            code = 1
+            with contextlib.suppress(BaseException):
+                os.setgid(65534)
+                os.setuid(65534)
+                try:
+                    ProcessWrites(target.pid)
+                except ProcessError as error:
+                    code = 0 if "CAP_SYS_PTRACE" in str(error) else 2
+            os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_under_a_debugger(target):
+    """strace or gdb would do; a thread of a process can have one tracer."""
+    program = (
+        "import ctypes, os, sys, time\n"
+        "libc = ctypes.CDLL(None)\n"
+        "assert libc.ptrace(0x4206, int(sys.argv[1]), 0, 0) == 0\n"
+        "print('seized', flush=True); input()\n"
+    )
+    debugger = subprocess.Popen(
+        [sys.executable, "-c", program, str(target.pid)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        assert debugger.stdout.readline() == b"seized\n"
+        refused(target.pid, f"process {debugger.pid} traces it", errno.EPERM)
+    finally:
+        debugger.kill()
+        debugger.communicate()
+    with ProcessWrites(target.pid):
+        pass
+
+
+def test_the_best_source_is_chosen(target):
+    with open_process(target.pid) as source:
+        assert isinstance(source, ProcessWrites)
+    with pytest.raises(UsageError, match="source is"):
+        open_process(target.pid, "best")
+
+
+# ---- doctor -----------------------------------------------------------------------------------
+
+
+def test_doctor_tries_and_leaves_no_trace(target):
+    checks = {check.name: check for check in doctor.probe(target.pid)}
+    assert checks["source uffd"].ok
+    assert checks["process"].ok
+    assert not is_watched(target.pid)
+    nobody = {check.name: check for check in doctor.probe((1 << 22) - 1)}
+    assert nobody["process"].ok is False
+    assert nobody["source uffd"].ok is False
+    assert all(check.name for check in doctor.probe())
+
+
+def test_every_error_is_ours():
+    assert issubclass(ProcessEnded, MempatternError)
+    assert issubclass(ProcessEnded, EOFError)
+    assert set(sources.__all__) >= {"ProcessWrites", "SoftDirty", "open_process"}
