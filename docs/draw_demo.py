@@ -23,11 +23,11 @@ WIDTH = 150
 def main() -> None:
     console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
     with Replay(sample_path()) as source:
-        labels = recorded_labels(source.trace)
+        label_of = recorded_labels(source.trace)
         watch = Watch(source.regions, source.provenance)
         view = LiveView(f"mempattern demo: a real KVM guest, every {EVERY}rd interval", console, 99)
         for interval in source.intervals():
-            row = watch.observe(interval, labels[interval.index])
+            row = watch.observe(interval, label_of(interval))
             if interval.index % EVERY == EVERY - 1:
                 view.add(row)
         console.print(view.frame())

@@ -15,7 +15,7 @@ import time
 import pytest
 
 from mempattern import microvm
-from mempattern.cli.demo import sample_path
+from mempattern.cli.demo import recorded_labels, sample_path
 from mempattern.cli.main import main
 from mempattern.microvm import PATTERNS, MicroVM
 from mempattern.report.units import format_bytes, format_seconds, format_share
@@ -178,22 +178,23 @@ def test_labels_that_make_no_sense(labels, tmp_path, capsys):
     assert "labels make no sense" in capsys.readouterr().err
 
 
-def test_a_full_disk_is_one_line(tmp_path):
-    """A tiny file system in a mount namespace of its own."""
-    inside = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
-    if subprocess.run([*inside, "true"], check=False, capture_output=True).returncode:
-        pytest.skip("a mount namespace needs root or user namespaces: run as root")
-    program = (
-        "import sys; from mempattern.cli.demo import sample_path;"
-        "from mempattern.trace import TraceReader as R, TraceWriter as W\n"
-        "with R(sample_path()) as s, W(sys.argv[1], s.regions, s.provenance) as t:\n"
-        "    [t.write(interval) for _ in range(50) for interval in s]\n"
-    )
-    mount = f'mount -t tmpfs -o size=300k none {tmp_path} && exec "$@"'
-    done = subprocess.run(
-        [*inside, "sh", "-c", mount, "sh", sys.executable, "-c", program, str(tmp_path / "a.mpt")],
-        check=False, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 1
-    assert "TraceError" in done.stderr.splitlines()[-1]
-    assert "full" in done.stderr.splitlines()[-1]
+def test_labels_go_by_the_guests_intervals_though_some_were_dropped(tmp_path):
+    labels = '[["idle", 2], ["sweep", 3]]'
+    with (
+        TraceReader(sample_path()) as sample,
+        TraceWriter(
+            tmp_path / "t.mpt", sample.regions, sample.provenance, {"demo_labels": labels}
+        ) as trace,
+    ):
+        for position in (0, 2, 4, 5):
+            trace.write(sample[position])
+    with TraceReader(tmp_path / "t.mpt") as trace:
+        label_of = recorded_labels(trace)
+        assert [label_of(interval) for interval in trace] == ["idle", "sweep", "sweep", ""]
+
+
+def test_intervals_that_the_disk_was_too_slow_for_are_told(tmp_path, monkeypatch, capsys, kvm):
+    monkeypatch.setattr(TraceWriter, "dropped", 3)
+    path = tmp_path / "t.mpt"
+    assert main(["demo", "--interval", "0.01", "--per-pattern", "1", "--record", str(path)]) == 0
+    assert f"3 intervals are not in {path}" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """A wheel built here is one abi3 wheel that works alone; the documents' examples run as printed."""
 
 import re
+import sqlite3
 import subprocess
 import sys
 import zipfile
@@ -51,6 +52,19 @@ def test_python_examples_run_as_printed(document, capsys):
         printed = capsys.readouterr().out
         for promised in re.findall(r"print\(seen\) +# (.+)", code):
             assert promised in printed
+
+
+def test_sql_examples_say_what_is_printed():
+    """Of docs/trace.md, on the recorded demo; the answers are in the comments after them."""
+    database = sqlite3.connect(ROOT / "src/mempattern/sample/demo.mpt")
+    examples = re.findall(r"```sql\n(.*?)```", (ROOT / "docs/trace.md").read_text(), re.DOTALL)
+    for example in examples:
+        rows = database.execute(example).fetchall()
+        assert ["-- " + "|".join(map(str, row)) for row in rows] == [
+            line for line in example.splitlines() if line.startswith("--")
+        ]
+    database.close()
+    assert len(examples) >= 3
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -1,75 +1,32 @@
-"""The trace file: what is written comes back to the bit, and no damage goes unnoticed."""
+"""The trace file: what is written comes back to the bit."""
 
 import dataclasses
 import os
-import random
-import signal
-import sqlite3
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from model import KINDS, make_pages, to_words
+from traces import (
+    HERE,
+    RAM,
+    REGIONS,
+    VGA,
+    assert_same,
+    change,
+    grow,
+    make_intervals,
+    query,
+    read_all,
+    write,
+)
 
+import mempattern
 from mempattern import GroupStats, Interval, Provenance, Region, errors
 from mempattern.errors import TraceError
-from mempattern.sources import Replay
+from mempattern.sources import Replay, Source
 from mempattern.trace import TraceReader, TraceWriter
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
-
-RAM, VGA = Region("ram", 20_000), Region('vga "0"; drop table interval', 65, 65536)
-REGIONS = (RAM, VGA)
-HERE = Provenance("kvm-dirty-log", ("Writes by devices.", "Größe, 大きさ"))
-
-
-def make_intervals(n_intervals, regions=REGIONS, seed=0, kinds=KINDS):
-    rng = np.random.default_rng(seed)
-    intervals, now = [], 2**62
-    for index in range(n_intervals):
-        words = {r.name: to_words(make_pages(rng.choice(kinds), r.n_pages, rng)) for r in regions}
-        start, now = now, now + int(rng.integers(1, 10**10))
-        lost, cost = int(rng.integers(0, 2**40)), int(rng.integers(0, 10**6))
-        intervals.append(Interval(index, start, now, regions, words, HERE, lost, cost))
-    return intervals
-
-
-def write(path, intervals, regions=REGIONS, **options):
-    with TraceWriter(path, regions, HERE, **options) as trace:
-        for interval in intervals:
-            trace.write(interval)
-    return path
-
-
-def assert_same(interval, expected):
-    for field in dataclasses.fields(Interval):
-        if field.name == "bitmaps":
-            continue
-        assert getattr(interval, field.name) == getattr(expected, field.name), field.name
-    assert list(interval.bitmaps) == list(expected.bitmaps)
-    for name, words in expected.bitmaps.items():
-        assert interval.bitmaps[name].dtype == np.uint64
-        assert interval.bitmaps[name].tobytes() == words.tobytes()
-
-
-def read_all(path):
-    with TraceReader(path) as trace:
-        return list(trace)
-
-
-def change(path, statement, *values):
-    """As another tool would change the file."""
-    database = sqlite3.connect(path)
-    database.execute(statement, values)
-    database.commit()
-    database.close()
 
 
 @pytest.fixture
@@ -100,6 +57,68 @@ def test_what_is_written_comes_back(tmp_path_factory, sizes, n_intervals, seed):
         assert len(trace) == n_intervals
         for interval, expected in zip(trace, intervals, strict=True):
             assert_same(interval, expected)
+
+
+@given(n_intervals=st.integers(1, 12), seed=st.integers(0, 2**32))
+def test_regions_that_come_and_grow_come_back(tmp_path_factory, n_intervals, seed):
+    regions = (Region("stack", 100, 4096, 0x7FFF_FFFF_F000), Region("heap", 700))
+    intervals = make_intervals(n_intervals, regions, seed, growth=grow)
+    path = write(tmp_path_factory.mktemp("trace") / "t.mpt", intervals, regions)
+    with TraceReader(path) as trace, Replay(path) as source:
+        assert trace.regions == source.regions == intervals[0].regions
+        for interval, expected in zip(trace, intervals, strict=True):
+            assert_same(interval, expected)
+        for position in np.random.default_rng(seed).permutation(n_intervals):
+            assert_same(trace[position], intervals[position])
+        for interval, expected in zip(source.intervals(), intervals, strict=True):
+            assert_same(interval, expected)
+            assert source.regions == expected.regions
+    assert query(path, "select dirty_pages from interval order by id") == [
+        (sum(len(interval.pages(region.name)) for region in interval.regions),)
+        for interval in intervals
+    ]
+    assert query(path, "select region, dirty_pages from activity order by interval, region") == [
+        (name, len(interval.pages(name)))
+        for interval in intervals
+        for name in sorted(region.name for region in interval.regions)
+    ]
+
+
+def test_regions_that_do_not_change_are_the_same_object(path):
+    """So that a consumer sees at once that there is nothing to follow."""
+    first = make_intervals(4)
+    grown = (dataclasses.replace(RAM, n_pages=20_001), VGA)
+    words = {"ram": np.zeros(313, np.uint64), VGA.name: np.zeros(2, np.uint64)}
+    first[2:] = [dataclasses.replace(i, regions=grown, bitmaps=words) for i in first[2:]]
+    with TraceReader(write(path, first)) as trace:
+        zero, one, two, three = (interval.regions for interval in trace)
+        assert zero is one is trace.regions
+        assert two is three
+        assert (zero, two) == (REGIONS, grown)
+
+
+def test_the_views_say_what_the_intervals_hold(path):
+    intervals = make_intervals(3)
+    write(path, intervals)
+    rows = query(path, "select * from timeline order by id")
+    for position, (row, interval) in enumerate(zip(rows, intervals, strict=True)):
+        in_region = {region: len(interval.pages(region.name)) for region in REGIONS}
+        n_bytes = sum(n_pages * region.page_bytes for region, n_pages in in_region.items())
+        assert row == (
+            position,
+            pytest.approx((interval.end_ns - intervals[0].start_ns) / 1e9),
+            pytest.approx(interval.duration_s),
+            sum(in_region.values()),
+            pytest.approx(n_bytes / 2**20 / interval.duration_s),
+            interval.lost_pages,
+            pytest.approx(interval.collect_ns / 1e6),
+            0,
+        )
+
+
+def test_the_planners_statistics_may_be_in_the_file(recorded):
+    change(recorded, "analyze")
+    assert len(read_all(recorded)) == 4
 
 
 def test_intervals_by_index(recorded):
@@ -141,6 +160,26 @@ def test_a_replay_says_what_was_seen_live(path):
         assert ours.dirty_total.sum() > 0
 
 
+def test_a_replay_of_growing_regions_says_what_was_seen_live(path):
+    regions = (Region("stack", 100, 4096, 0x7FFF_FFFF_F000), Region("heap", 700))
+    live, replayed = (GroupStats(regions, 64) for _ in range(2))
+    seen_live, seen = [], []
+    with TraceWriter(path, regions, HERE) as trace:
+        for interval in make_intervals(12, regions, growth=grow):
+            live.follow(interval.regions)
+            seen_live.append(live.update(interval))
+            trace.write(interval)
+    with Replay(path) as source:
+        for interval in source.intervals():
+            replayed.follow(source.regions)
+            seen.append(replayed.update(interval))
+    assert seen == seen_live
+    for region in source.regions:
+        ours, theirs = live.groups(region.name), replayed.groups(region.name)
+        assert ours.dirty_total.tobytes() == theirs.dirty_total.tobytes()
+        assert ours.write_rate.tobytes() == theirs.write_rate.tobytes()
+
+
 def test_a_replay_in_parts(recorded):
     with Replay(recorded) as source:
         assert [i.index for i in source.intervals(count=0)] == []
@@ -148,15 +187,40 @@ def test_a_replay_in_parts(recorded):
         assert source.collect().index == 2
         assert [i.index for i in source.intervals(period_s=60.0)] == [3]
         assert list(source.intervals()) == []
-        with pytest.raises(EOFError, match="no interval after 3"):
+        with pytest.raises(EOFError, match="all its 4 intervals were replayed"):
             source.collect()
+
+
+class Ending(Source):
+    """A process that ends, say."""
+
+    regions, provenance = REGIONS, HERE
+
+    def __init__(self, intervals):
+        self.left = list(intervals)
+
+    def collect(self):
+        if not self.left:
+            raise EOFError
+        return self.left.pop(0)
+
+    def close(self):
+        pass
+
+
+def test_a_source_that_ends_ends_its_intervals():
+    with Ending(make_intervals(3)) as source:
+        assert [interval.index for interval in source.intervals(0.001)] == [0, 1, 2]
+        assert list(source.intervals(0.001, 5)) == []
 
 
 def test_the_meta_facts(path):
     write(path, [], meta={"host": "größer", "tool": "test"})
     with TraceReader(path) as trace:
         assert len(trace) == 0
-        assert trace.meta["schema"] == "1"
+        assert trace.meta["schema"] == "2"
+        assert trace.meta["mempattern"] == mempattern.__version__
+        assert trace.meta["hostname"] == os.uname().nodename
         assert trace.meta["kernel"] == os.uname().release
         assert trace.meta["machine"] == os.uname().machine
         assert (trace.meta["host"], trace.meta["tool"]) == ("größer", "test")
@@ -172,6 +236,8 @@ def test_a_trace_can_be_read_while_it_is_written(path):
     with TraceWriter(path, REGIONS, HERE) as writer:
         for number, interval in enumerate(intervals, 1):
             writer.write(interval)
+            while writer.written < number:
+                time.sleep(0.001)
             for ours, expected in zip(read_all(path), intervals[:number], strict=True):
                 assert_same(ours, expected)
 
@@ -191,10 +257,60 @@ def test_numpy_numbers_come_back_as_numbers(path):
 
 def test_an_existing_file_is_left_alone(path):
     path.write_bytes(b"precious")
-    with pytest.raises(TraceError, match=r"exists; name another file") as caught:
+    with pytest.raises(TraceError, match=r"exists; name another .* --force \(force=True") as caught:
         TraceWriter(path, REGIONS, HERE)
     assert str(path) in str(caught.value)
     assert path.read_bytes() == b"precious"
+
+
+def test_force_replaces_a_file_and_what_lies_beside_it(path):
+    for suffix in ("-wal", "-shm", "-journal", ""):
+        path.with_name(path.name + suffix).write_bytes(b"stale" * 1000)
+    intervals = make_intervals(2)
+    write(path, intervals, force=True)
+    for ours, expected in zip(read_all(path), intervals, strict=True):
+        assert_same(ours, expected)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_stale_files_of_a_removed_trace_are_not_taken_for_ours(path):
+    path.with_name(path.name + "-wal").write_bytes(b"stale" * 1000)
+    assert len(read_all(write(path, make_intervals(2)))) == 2
+
+
+def test_force_without_a_file_and_through_a_link(path):
+    write(path, make_intervals(1), force=True)
+    link = path.with_name("link.mpt")
+    link.symlink_to(path)
+    write(link, make_intervals(3), force=True)
+    assert link.is_symlink()
+    assert len(read_all(path)) == len(read_all(link)) == 3
+
+
+def test_force_keeps_the_old_file_when_the_new_one_cannot_be_made(path):
+    write(path, make_intervals(2))
+    content = path.read_bytes()
+    for options in ({"meta": {"a": "b" * 100_000}}, {"meta": {"schema": ""}}):
+        with pytest.raises(TraceError):
+            TraceWriter(path, REGIONS, HERE, force=True, **options)
+    assert path.read_bytes() == content
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_force_does_not_replace_a_recording_that_goes_on(path):
+    intervals = make_intervals(3)
+    with TraceWriter(path, REGIONS, HERE) as trace:
+        trace.write(intervals[0])
+        with pytest.raises(TraceError, match="another recording or program has it open"):
+            TraceWriter(path, REGIONS, HERE, force=True)
+        trace.write(intervals[1])
+    assert len(read_all(path)) == 2
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_force_does_not_replace_a_directory(tmp_path):
+    with pytest.raises(TraceError, match="no regular file"):
+        TraceWriter(tmp_path, REGIONS, HERE, force=True)
 
 
 def test_a_directory_that_is_not_there(tmp_path):
@@ -208,13 +324,70 @@ def test_regions_that_make_no_sense_leave_no_file(path):
     assert not path.exists()
 
 
-def test_an_interval_of_other_regions_is_refused_and_the_rest_kept(path):
-    other = make_intervals(1, (RAM,))[0]
-    with TraceWriter(path, REGIONS, HERE) as trace:
-        trace.write(make_intervals(1)[0])
-        with pytest.raises(TraceError, match="other regions"):
+HEAP = Region("heap", 1024, 4096, 1 << 30)
+
+
+@pytest.mark.parametrize(
+    ("others", "message"),
+    [
+        ((RAM,), "lack .'heap'."),
+        ((HEAP, RAM), "must keep their order"),
+        ((RAM, VGA, HEAP), "must keep their order"),
+        ((RAM, HEAP, RAM), "named twice"),
+        ((RAM, dataclasses.replace(HEAP, n_pages=1023)), "only grow"),
+        ((RAM, dataclasses.replace(HEAP, address=2 << 30)), "only grow"),
+        (
+            (RAM, dataclasses.replace(HEAP, address=(1 << 30) - 4096, n_pages=2000)),
+            "multiples of 512 pages",
+        ),
+        ((RAM, dataclasses.replace(HEAP, page_bytes=8192)), "keep its pages of 4096 bytes"),
+    ],
+)
+def test_regions_that_do_not_follow_are_refused_and_the_rest_kept(path, others, message):
+    first, second = make_intervals(2, (RAM, HEAP))
+    words = {region.name: np.zeros(region.n_words, np.uint64) for region in others}
+    other = dataclasses.replace(second, regions=others, bitmaps=words)
+    with TraceWriter(path, (RAM, HEAP), HERE) as trace:
+        trace.write(first)
+        with pytest.raises(TraceError, match=f"interval 1 has other regions: .*{message}"):
             trace.write(other)
-    assert len(read_all(path)) == 1
+        trace.write(second)
+    for ours, expected in zip(read_all(path), (first, second), strict=True):
+        assert_same(ours, expected)
+
+
+def test_more_pages_than_any_host_has_are_refused(path):
+    huge = Region("ram", (1 << 36) - 65)
+    with pytest.raises(errors.RegionError, match=r"2\*\*36"):
+        TraceWriter(path, (huge, Region("vga", 66)), HERE)
+    assert not path.exists()
+    TraceWriter(path, (huge, Region("vga", 65)), HERE).close()
+    with TraceReader(path) as trace:
+        assert trace.regions[0] == huge
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"index": 0}, "interval 0 starts at .* in order"),
+        ({"start_ns": 2**62}, "interval 1 starts at .* ends at .* in order"),
+        ({"provenance": Provenance("another")}, "of another source"),
+    ],
+)
+def test_what_is_not_the_sources_next_interval_is_refused(path, changes, message):
+    first, second = make_intervals(2)
+    with TraceWriter(path, REGIONS, HERE) as trace:
+        trace.write(first)
+        with pytest.raises(TraceError, match=message):
+            trace.write(dataclasses.replace(second, **changes))
+        trace.write(second)
+    assert len(read_all(path)) == 2
+
+
+def test_a_source_that_would_garble_a_terminal_is_refused(path):
+    with pytest.raises(TraceError, match="a source must be printable text"):
+        TraceWriter(path, REGIONS, Provenance("kvm", ("\x1b[2J",)))
+    assert not path.exists()
 
 
 def test_a_bitmap_of_the_wrong_size_is_refused_before_it_is_on_disk(path):
@@ -229,9 +402,19 @@ def test_a_bitmap_of_the_wrong_size_is_refused_before_it_is_on_disk(path):
     assert_same(read_all(path)[0], make_intervals(1)[0])
 
 
-@pytest.mark.parametrize("meta", [{"schema": "9"}, {"a": None}, {3: "a"}])
-def test_meta_that_is_ours_or_no_string_leaves_no_file(path, meta):
-    with pytest.raises(TraceError, match="meta takes strings"):
+@pytest.mark.parametrize(
+    ("meta", "message"),
+    [
+        ({"schema": "9"}, "meta takes names other than schema, mempattern"),
+        ({"a": None}, "meta must be printable text, not None"),
+        ({3: "a"}, "meta must be printable text, not 3"),
+        ({"a": "\x1b[2J"}, r"meta must be printable text, not '\\x1b"),
+        ({"a": "b" * 100_000}, "too big"),
+        ({str(number): "" for number in range(300)}, "up to 256"),
+    ],
+)
+def test_meta_that_is_ours_or_no_text_leaves_no_file(path, meta, message):
+    with pytest.raises(TraceError, match=message):
         TraceWriter(path, REGIONS, HERE, meta)
     assert not path.exists()
 
@@ -265,281 +448,3 @@ def test_use_after_close_says_so(recorded, path):
     for use in (lambda: trace.write(make_intervals(1)[0]), lambda: reader[0], source.collect):
         with pytest.raises(errors.ClosedError, match="closed"):
             use()
-
-
-# ---- refused when read -------------------------------------------------------------------------
-
-
-def assert_refused(path, message=None):
-    """By the reader and by the replay, with the path in the message."""
-    for open_it in (read_all, lambda path: list(Replay(path).intervals())):
-        with pytest.raises(TraceError, match=message) as caught:
-            open_it(path)
-        assert str(path) in str(caught.value)
-
-
-def test_a_missing_file(path):
-    for open_it in (TraceReader, Replay):
-        with pytest.raises(FileNotFoundError) as caught:
-            open_it(path)
-        assert str(path) in str(caught.value)
-    assert not path.exists()
-
-
-def test_a_directory(tmp_path):
-    with pytest.raises(IsADirectoryError, match=tmp_path.name):
-        TraceReader(tmp_path)
-
-
-@pytest.mark.parametrize(
-    "content", [b"", b"\0" * 4096, b"not a trace", b"SQLite format 3\0", os.urandom(10_000)]
-)
-def test_what_is_no_trace(path, content):
-    path.write_bytes(content)
-    assert_refused(path, "is not a mempattern trace")
-    assert path.read_bytes() == content
-
-
-def test_another_kind_of_sqlite_file(path):
-    change(path, "create table meta (key, value)")
-    assert_refused(path, "is not a mempattern trace: it is another kind of SQLite file")
-
-
-@pytest.mark.parametrize("schema", ["2", "0", "", "one"])
-def test_another_schema(recorded, schema):
-    change(recorded, "update meta set value = ? where key = 'schema'", schema)
-    assert_refused(recorded, f"not a mempattern trace: its schema is {schema}; this version reads")
-
-
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "delete from meta",
-        "delete from region",
-        "delete from source",
-        "drop table interval",
-        "update region set n_pages = 0",
-        "update region set n_pages = -1",
-        "update region set n_pages = 'many'",
-        "update region set n_pages = 9223372036854775807",
-        "update region set page_bytes = 3",
-        "update region set name = '' where id = 0",
-        "update region set name = x'00ff' where id = 0",
-        "update source set blind_spots = '['",
-        "update source set blind_spots = '5'",
-        "update source set name = cast(x'ff' as text)",
-        "update source set blind_spots = printf('%.*c', 200000, '[')",
-    ],
-)
-def test_a_head_that_makes_no_sense(recorded, statement):
-    change(recorded, statement)
-    assert_refused(recorded, "is not a mempattern trace")
-
-
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "delete from bitmap where interval = 2 and region = 1",
-        "delete from interval where id = 2",
-        "update interval set end_ns = start_ns where id = 2",
-        "update interval set end_ns = 'late' where id = 2",
-        "update interval set id = 7 where id = 2",
-        "update bitmap set words = 'text' where interval = 2",
-        "update bitmap set words = 5 where interval = 2",
-        "update bitmap set words = x'' where interval = 2",
-        "update bitmap set words = x'28b52ffd' where interval = 2",
-        "update bitmap set words = randomblob(500) where interval = 2",
-        "update bitmap set words = substr(words, 1, length(words) - 1) where interval = 2",
-        "update bitmap set words = (select words from bitmap where interval = 2 and region = 0) "
-        "where interval = 2 and region = 1",
-    ],
-)
-def test_a_damaged_interval_is_named_and_those_before_it_are_read(recorded, statement):
-    intervals = make_intervals(4)
-    change(recorded, statement)
-    with TraceReader(recorded) as trace:
-        for index in (0, 1):
-            assert_same(trace[index], intervals[index])
-        with pytest.raises(TraceError, match="interval 2 is damaged") as caught:
-            trace[2]
-    assert str(recorded) in str(caught.value)
-
-
-WITH_CHECKSUM = {zstd.CompressionParameter.checksum_flag: 1}
-
-
-def test_a_bitmap_without_a_checksum_is_refused(recorded):
-    """It could be damaged without a sign."""
-    blob = zstd.compress(bytes(8 * 313))
-    change(recorded, "update bitmap set words = ? where interval = 1 and region = 0", blob)
-    assert_refused(recorded, "interval 1 is damaged.*'ram'.*without a checksum")
-
-
-@pytest.mark.parametrize(
-    "change_it",
-    [
-        "update interval set start_ns = 'soon' where id = 1",
-        "update interval set end_ns = 9e999 where id = 1",
-        "update interval set collect_ns = x'00' where id = 1",
-        "update interval set lost_pages = -5 where id = 1",
-    ],
-)
-def test_numbers_of_an_interval_that_are_none(recorded, change_it):
-    change(recorded, change_it)
-    assert_refused(recorded, "interval 1 is damaged")
-
-
-def test_a_view_in_place_of_a_table_never_runs(recorded):
-    change(recorded, "drop table meta")
-    endless = "with recursive n(i) as (select 1 union all select i + 1 from n)"
-    change(recorded, f"create view meta as {endless} select i as key, i as value from n")
-    assert_refused(recorded, "has not the tables of a trace")
-
-
-def test_a_fifo_is_refused_and_not_waited_for(path):
-    os.mkfifo(path)
-    assert_refused(path, "no regular file")
-
-
-@pytest.mark.parametrize("n_words", [0, 1, 312, 314, 10_000])
-def test_a_bitmap_of_another_size(recorded, n_words):
-    blob = zstd.compress(bytes(8 * n_words), options=WITH_CHECKSUM)
-    change(recorded, "update bitmap set words = ? where interval = 1 and region = 0", blob)
-    assert_refused(recorded, "interval 1 is damaged.*'ram'.* 2504 ")
-
-
-_READ_A_BOMB = """
-import resource, sys
-from mempattern.errors import TraceError
-from mempattern.trace import TraceReader
-trace = TraceReader(sys.argv[1])
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-try:
-    trace[0]
-except TraceError as error:
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, "KiB more:", error)
-"""
-
-
-def test_a_blob_that_inflates_to_more_takes_no_more_memory(recorded):
-    deflater = zstd.ZstdCompressor(options=WITH_CHECKSUM)
-    bomb = b"".join(deflater.compress(bytes(1 << 24)) for _ in range(32)) + deflater.flush()
-    assert len(bomb) < 1 << 20  # of 512 MiB
-    change(recorded, "update bitmap set words = ? where interval = 0 and region = 0", bomb)
-    done = subprocess.run(
-        [sys.executable, "-c", _READ_A_BOMB, recorded], capture_output=True, text=True, check=True
-    )
-    assert "interval 0 is damaged: region 'ram'" in done.stdout
-    assert int(done.stdout.split()[0]) < 32 << 10
-
-
-def test_no_flipped_bit_of_a_bitmap_goes_unnoticed(path):
-    """Dirty pages at random, which a compressor stores as they are: any bit may be a page's."""
-    region = (Region("ram", 4000),)
-    write(path, make_intervals(1, region, kinds=["dense"]), region)
-    database = sqlite3.connect(path)
-    ((blob,),) = database.execute("select words from bitmap").fetchall()
-    expected = read_all(path)[0].bitmaps["ram"].tobytes()
-    unnoticed = []
-    for place in random.Random(1).sample(range(len(blob) * 8), 200):
-        flipped = bytearray(blob)
-        flipped[place // 8] ^= 1 << place % 8
-        database.execute("update bitmap set words = ?", (bytes(flipped),))
-        database.commit()
-        try:
-            if read_all(path)[0].bitmaps["ram"].tobytes() != expected:
-                unnoticed.append(place)
-        except TraceError:
-            pass
-    database.close()
-    assert not unnoticed
-
-
-@pytest.mark.parametrize("part", [0.0, 0.01, 0.05, 0.3, 0.6, 0.9])
-def test_a_truncated_file(path, part):
-    content = write(path, make_intervals(10, kinds=["dense"])).read_bytes()
-    path.write_bytes(content[: int(len(content) * part)])
-    assert_refused(path)
-
-
-def test_a_file_that_lacks_its_last_bytes(path):
-    """What SQLite then reads as zeros is noticed, or was of no importance."""
-    intervals = make_intervals(3, kinds=["dense"])
-    content = write(path, intervals).read_bytes()
-    refused = 0
-    for n_bytes in (1, 2, 3, 10, 50, 100, 500, 1000, 2000, 4000, 4095):
-        path.write_bytes(content[:-n_bytes])
-        try:
-            found = read_all(path)
-        except TraceError:
-            refused += 1
-        else:
-            for interval, expected in zip(found, intervals, strict=True):
-                assert_same(interval, expected)
-    assert refused > 0
-
-
-def test_bytes_overwritten_anywhere(path):
-    """Never another error than ours, never a crash, and no bitmap but those that were written."""
-    intervals = make_intervals(3, (VGA,))
-    content = write(path, intervals, (VGA,)).read_bytes()
-    written = {interval.bitmaps[VGA.name].tobytes() for interval in intervals}
-    choose = random.Random(2)
-    messages = []
-    for _ in range(150):
-        damaged = bytearray(content)
-        for _ in range(choose.choice([1, 1, 8])):
-            damaged[choose.randrange(len(content) if choose.random() < 0.7 else 200)] ^= (
-                choose.randrange(1, 256)
-            )
-        path.write_bytes(damaged)
-        try:
-            found = [words for interval in read_all(path) for words in interval.bitmaps.values()]
-        except TraceError as error:
-            messages.append(str(error))
-        else:
-            assert {words.tobytes() for words in found} <= written
-    assert len(messages) >= 10
-    assert all(str(path) in message for message in messages)
-
-
-# ---- killed ------------------------------------------------------------------------------------
-
-_WRITE_FOREVER = """
-import sys
-sys.path.insert(0, sys.argv[2])
-from test_trace import HERE, LARGE, TraceWriter, large_intervals
-intervals = large_intervals()
-trace = TraceWriter(sys.argv[1], LARGE, HERE)
-for number in range(10**6):
-    trace.write(intervals[number % len(intervals)])
-    print(number, flush=True)
-"""
-LARGE = (Region("ram", 1 << 22), Region("vga", 1 << 20))  # half a megabyte, so that writing lasts
-
-
-def large_intervals():
-    return make_intervals(3, LARGE, seed=5, kinds=["dense"])
-
-
-@pytest.mark.parametrize("after", [0, 1, 2, 5, 9, 14])
-def test_a_killed_writer_leaves_what_it_committed(path, after):
-    """It hardly does anything but write, so it is killed in the middle of an interval."""
-    with subprocess.Popen(
-        [sys.executable, "-c", _WRITE_FOREVER, path, os.path.dirname(__file__)],
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as writer:
-        committed = 0
-        for line in writer.stdout:
-            committed = int(line) + 1
-            if committed > after:
-                time.sleep(0.001 * after)
-                writer.send_signal(signal.SIGKILL)
-                break
-        committed = max([committed, *(int(line) + 1 for line in writer.stdout)])
-    assert writer.returncode == -signal.SIGKILL
-    found, expected = read_all(path), large_intervals()
-    assert committed <= len(found) <= committed + 1
-    for number, interval in enumerate(found):
-        assert_same(interval, dataclasses.replace(expected[number % 3], index=number))

@@ -6,7 +6,8 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from errno import ENOMEM
 from importlib.resources import files
@@ -43,6 +44,7 @@ SHOW = (
 )
 
 _LONGEST_PAUSE_S = 2.0
+_MOST_OF_A_PATTERN = 10_000
 _LABELS = "demo_labels"  # in the trace's meta: [[pattern, intervals], ...]
 
 
@@ -99,7 +101,14 @@ def _show_live(vm: MicroVM, source: Source, options: argparse.Namespace) -> int:
                     trace.write(interval)
                 yield label, interval
 
-        return _show(f"a KVM guest, {options.logging}", source, intervals())
+        code = _show(f"a KVM guest, {options.logging}", source, intervals())
+    if trace is not None and trace.dropped:
+        print(
+            f"mempattern: {trace.dropped} intervals are not in {options.record}: "
+            "the disk could not keep up",
+            file=sys.stderr,
+        )
+    return code
 
 
 def _run_patterns(
@@ -113,30 +122,33 @@ def _run_patterns(
         vm.pause()
 
 
-def recorded_labels(trace: TraceReader) -> list[str]:
-    """The pattern of each interval of a recorded demo; empty ones for another trace.
+def recorded_labels(trace: TraceReader) -> Callable[[Interval], str]:
+    """Says the pattern of an interval of a recorded demo; "" for those of another trace.
 
     Raises `TraceError` where the trace has labels that are none.
     """
     labels: list[str] = []
+    ends: list[int] = []
     try:
         for label, count in json.loads(trace.meta.get(_LABELS, "[]")):
-            if label not in PATTERNS or whole_number(count, 1, len(trace)) is None:
+            if label not in PATTERNS or whole_number(count, 1, _MOST_OF_A_PATTERN) is None:
                 raise ValueError(f"{label!r}, {count!r}")
-            labels += [label] * count
+            labels.append(label)
+            ends.append(count + (ends[-1] if ends else 0))
     except (ValueError, TypeError, RecursionError) as error:
         raise TraceError(f"{trace.path}: its demo labels make no sense: {error}") from None
-    return labels + [""] * max(0, len(trace) - len(labels))
+    labels.append("")
+    return lambda interval: labels[bisect_right(ends, interval.index)]
 
 
 def _show_recorded(path: Path) -> int:
     with Replay(path) as source:
-        labels = recorded_labels(source.trace)
+        label_of = recorded_labels(source.trace)
 
         def intervals() -> Iterator[tuple[str, Interval]]:
             for interval in source.intervals():
                 time.sleep(min(interval.duration_s, _LONGEST_PAUSE_S))
-                yield labels[interval.index], interval
+                yield label_of(interval), interval
 
         return _show(f"a recorded KVM guest, {path.name}", source, intervals())
 
@@ -169,6 +181,6 @@ def _seconds(text: str) -> float:
 
 
 def _count(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 10_000:
-        raise argparse.ArgumentTypeError(f"must be from 1 to 10000, not {text!r}")
+    if not text.isdecimal() or not 1 <= int(text) <= _MOST_OF_A_PATTERN:
+        raise argparse.ArgumentTypeError(f"must be from 1 to {_MOST_OF_A_PATTERN}, not {text!r}")
     return int(text)

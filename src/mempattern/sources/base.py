@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -23,13 +24,14 @@ class Source(Closing):
     """
 
     regions: tuple[Region, ...]
+    """As of the last collection: they may grow, and new ones come after them, but none goes."""
     provenance: Provenance
 
     @abstractmethod
     def collect(self) -> Interval:
         """The pages written since the collection before, or since the source was opened.
 
-        A recording raises `EOFError` past its end.
+        Raises `EOFError` once there is nothing more: a recording's end, a process's.
         """
 
     @abstractmethod
@@ -37,7 +39,7 @@ class Source(Closing):
         """Let go of what the source holds. May be called twice."""
 
     def intervals(self, period_s: float = 0.1, count: int | None = None) -> Iterator[Interval]:
-        """Collect every `period_s` seconds, `count` times or without end.
+        """Collect every `period_s` seconds, `count` times or until the source ends.
 
         The ticks stand on a fixed grid of CLOCK_MONOTONIC, so that the cost of a collection does
         not stretch the period; ticks that a slow consumer missed are left out, and the next
@@ -52,10 +54,17 @@ class Source(Closing):
 
     def _ticking(self, period_s: float, count: int | None) -> Iterator[Interval]:
         tick = time.monotonic()
-        done = 0
-        while count is None or done < count:
-            behind = time.monotonic() - tick
-            tick += period_s * max(1, 1 + behind // period_s)
-            time.sleep(max(0.0, tick - time.monotonic()))
-            yield self.collect()
-            done += 1
+        for _ in itertools.count() if count is None else range(count):
+            tick = self._wait(tick, period_s)
+            try:
+                interval = self.collect()
+            except EOFError:
+                return
+            yield interval
+
+    def _wait(self, tick: float, period_s: float) -> float:
+        """Until the next tick of the grid that `tick` lies on, which is returned."""
+        behind = time.monotonic() - tick
+        tick += period_s * max(1, 1 + behind // period_s)
+        time.sleep(max(0.0, tick - time.monotonic()))
+        return tick

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 
 from mempattern.interval import Interval
 from mempattern.sources.base import Source
@@ -28,16 +27,14 @@ class Replay(Source):
 
     def collect(self) -> Interval:
         if self._next >= len(self.trace):
-            raise EOFError(f"{self.trace.path} has no interval after {self._next - 1}")
+            raise EOFError(f"{self.trace.path}: all its {len(self.trace)} intervals were replayed")
         interval = self.trace[self._next]
         self._next += 1
+        self.regions = interval.regions
         return interval
 
-    def intervals(self, period_s: float = 0.0, count: int | None = None) -> Iterator[Interval]:
-        """What is left of the trace, `count` intervals at most, without waiting in between."""
-        while self._next < len(self.trace) and (count is None or count > 0):
-            yield self.collect()
-            count = None if count is None else count - 1
+    def _wait(self, tick: float, period_s: float) -> float:
+        return tick
 
     def close(self) -> None:
         self.trace.close()
