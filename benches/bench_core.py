@@ -43,9 +43,9 @@ def bench_group_counts(against, native, n_bytes):
 
 
 class GrowingIntervals:
-    """Dense intervals each of which has fresh pages in every group, for 120 intervals.
+    """Dense intervals each of which has fresh pages in every group, for 170 intervals.
 
-    Of the 512 pages of a group, four more take part with each interval.
+    Of the 512 pages of a group, three more take part with each interval.
     """
 
     def __init__(self, n_bytes):
@@ -54,10 +54,10 @@ class GrowingIntervals:
         self.number = itertools.count()
 
     def advance(self):
-        n = 4 * next(self.number)
+        n = 3 * next(self.number)
         bits = np.arange(512)
-        taking_part = np.packbits(bits < n + 4, bitorder="little").view(np.uint64)
-        new = np.packbits((bits >= n) & (bits < n + 4), bitorder="little").view(np.uint64)
+        taking_part = np.packbits(bits < n + 3, bitorder="little").view(np.uint64)
+        new = np.packbits((bits >= n) & (bits < n + 3), bitorder="little").view(np.uint64)
         lines = self.words.reshape(-1, 8)
         np.bitwise_and(self.random, taking_part, out=lines)
         np.bitwise_or(lines, new, out=lines)

@@ -1,9 +1,10 @@
 """How the benches measure: ours against peers, in turn, in one run.
 
-Before each timed round of ours every peer is timed once, each after an untimed call of its own that
-warms the caches for it. So a round compares things measured within milliseconds of each other, and
-the drift of a shared machine falls out of the ratio. The table at the end has the median of the
-rounds' ratios, the quartiles, and the goal.
+Before each timed round of ours every peer is timed once. Each, as ours, has an untimed call of its
+own first, which warms the caches for it, and then finds new input, as a source leaves it. So a
+round compares things measured in the same state and within milliseconds of each other, and the
+drift of a shared machine falls out of the ratio. The table at the end has the median of the rounds'
+ratios, the quartiles, and the goal.
 """
 
 from __future__ import annotations
@@ -40,8 +41,9 @@ class Peer:
     """Its time divided by ours."""
 
 
-def timed(run: Callable[[], Any]) -> float:
+def timed(run: Callable[[], Any], before: Callable[[], Any]) -> float:
     run()
+    before()
     start = time.perf_counter()
     run()
     return time.perf_counter() - start
@@ -51,16 +53,15 @@ def timed(run: Callable[[], Any]) -> float:
 def against(benchmark):
     """against(ours, peers, rounds, before): time them in turn and keep the ratios.
 
-    `before` makes new input, ahead of the peers and ahead of our timed call.
+    `before` makes new input, ahead of each timed call.
     """
 
     def measure(ours, peers, rounds=60, before=lambda: None):
         times: dict[str, list[float]] = {peer.name: [] for peer in peers}
 
         def setup():
-            before()
             for peer in peers:
-                times[peer.name].append(timed(peer.run))
+                times[peer.name].append(timed(peer.run, before))
             ours()
             before()
 

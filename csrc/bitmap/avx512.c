@@ -33,6 +33,18 @@ static inline __m512i load(const uint64_t *p)
     return _mm512_loadu_si512((const void *)p);
 }
 
+/*
+ * The next line, with the compiler kept from reordering: the hardware prefetches for ascending
+ * reads, and any other order of a few lines was measured to cost a sixth from memory.
+ */
+static inline __m512i load_next(const uint64_t **p)
+{
+    __m512i v = load(*p);
+    *p += MPAT_LINE_WORDS;
+    __asm__ volatile("" ::: "memory");
+    return v;
+}
+
 static inline uint32_t word_count(uint64_t w)
 {
     return (uint32_t)__builtin_popcountll(w);
@@ -47,16 +59,16 @@ static inline int line_any(const uint64_t *p)
 static inline uint64_t block_any(const uint64_t *p)
 {
     uint64_t active = 0;
-    for (unsigned i = 0; i < MPAT_BLOCK_LINES; i += 4, p += 4 * MPAT_LINE_WORDS) {
-        __m512i a = load(p), b = load(p + 8), c = load(p + 16), d = load(p + 24);
-        __m512i any = _mm512_or_si512(_mm512_or_si512(a, b), _mm512_or_si512(c, d));
+    for (unsigned i = 0; i < MPAT_BLOCK_LINES; i += 8) {
+        /* Mostly clean memory is the common case: one test for eight lines first. */
+        const uint64_t *line = p + i * MPAT_LINE_WORDS, *next = line;
+        __m512i any = load_next(&next);
+        for (unsigned k = 1; k < 8; k++)
+            any = _mm512_or_si512(any, load_next(&next));
         if (_mm512_test_epi64_mask(any, any) == 0)
             continue;
-        active |= (uint64_t)((_mm512_test_epi64_mask(a, a) != 0) |
-                             (_mm512_test_epi64_mask(b, b) != 0) << 1 |
-                             (_mm512_test_epi64_mask(c, c) != 0) << 2 |
-                             (_mm512_test_epi64_mask(d, d) != 0) << 3)
-                  << i;
+        for (unsigned k = 0; k < 8; k++)
+            active |= (uint64_t)line_any(line + k * MPAT_LINE_WORDS) << (i + k);
     }
     return active;
 }
@@ -66,9 +78,24 @@ static inline uint32_t line_count(const uint64_t *p)
     return (uint32_t)_mm512_reduce_add_epi64(_mm512_popcnt_epi64(load(p)));
 }
 
+/* Four lines with one reduction: word counts are at most 64, and of a line at most 512. */
+static inline void four_lines_count(const uint64_t *p, uint32_t *out)
+{
+    __m512i a = _mm512_popcnt_epi64(load_next(&p)), b = _mm512_popcnt_epi64(load_next(&p));
+    __m512i c = _mm512_popcnt_epi64(load_next(&p)), d = _mm512_popcnt_epi64(load_next(&p));
+    __m512i low = _mm512_or_si512(a, _mm512_slli_epi64(b, 16));
+    __m512i high = _mm512_or_si512(c, _mm512_slli_epi64(d, 16));
+    __m512i all = _mm512_or_si512(low, _mm512_slli_epi64(high, 32));
+    __m128i counts = _mm_cvtsi64_si128(_mm512_reduce_add_epi64(all));
+    _mm_storeu_si128((__m128i *)(void *)out, _mm_cvtepu16_epi32(counts));
+}
+
 static inline void lines_count(const uint64_t *p, uint64_t n, uint32_t *out)
 {
-    for (uint64_t i = 0; i < n; i++, p += MPAT_LINE_WORDS)
+    uint64_t i = 0;
+    for (; i + 4 <= n; i += 4, p += 4 * MPAT_LINE_WORDS)
+        four_lines_count(p, out + i);
+    for (; i < n; i++, p += MPAT_LINE_WORDS)
         out[i] = line_count(p);
 }
 

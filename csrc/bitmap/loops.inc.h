@@ -39,6 +39,8 @@
 
 /* From so many of 64 groups on it is cheaper to keep the books of all of them with vectors. */
 #define DENSE_FROM 16
+/* And from memory all in order is faster than many in part. */
+#define IN_ORDER_FROM 8
 
 /* Visit the set bits of a word, lowest first. */
 #define FOR_BITS(i, bits)                                                                          \
@@ -329,11 +331,11 @@ static void pass(struct mpat_pass *p)
         b->old = p->next.lines[first / BLOCK];
         if ((b->active | b->was | b->old) == 0)
             continue;
-        int dense = word_count(b->active) >= DENSE_FROM;
+        int dense = word_count(b->active) >= (p->stream ? IN_ORDER_FROM : DENSE_FROM);
         if (!dense)
             block_fetch(p, b);
         else if (p->group_words == LINE && p->stream && n_lines - first >= BLOCK)
-            b->work = ~UINT64_C(0); /* from memory, all in order is faster than many in part */
+            b->work = ~UINT64_C(0);
         if (waiting)
             block_work(p, waiting, &open);
         if (dense) {

@@ -15,6 +15,8 @@ from mempattern.regions import Region
 
 _UINT64 = np.dtype("<u8")
 _UINT8 = np.dtype("u1")
+_WORDS = ffi.typeof("uint64_t[]")
+_POINTERS = ffi.typeof("uint64_t *[]")
 
 
 class _Lender:
@@ -70,6 +72,18 @@ def as_words(bitmap: object, region: Region) -> Bitmap:
     (uint8, bytes, bytearray, mmap, memoryview) of as many bytes or of ceil(n_pages / 8). Copies
     only what is not contiguous, not 8-byte aligned, or ends within a word.
     """
+    if (
+        type(bitmap) is np.ndarray  # the usual case by itself: few steps, as they may all be cold
+        and bitmap.dtype == _UINT64
+        and bitmap.shape == (region.n_words,)
+        and bitmap.flags.c_contiguous
+        and bitmap.flags.aligned
+    ):
+        return bitmap
+    return _converted(bitmap, region)
+
+
+def _converted(bitmap: object, region: Region) -> Bitmap:
     if isinstance(bitmap, np.ma.MaskedArray):
         raise BitmapError(
             f"region {region.name!r}: a masked array was given; say which bits count with .filled()"
@@ -130,13 +144,25 @@ def _wrong_dtype(dtype: np.dtype[Any]) -> str:
     return f"a bitmap has dtype uint64 or uint8, not {dtype}; view it as one of these"
 
 
-def words_of_all(
-    bitmaps: Interval | Mapping[str, object], regions: Sequence[Region], names: frozenset[str]
-) -> list[Bitmap]:
-    """One word array a region, in the regions' order; `names` are the regions' names.
+def lend(words: Bitmap, region: Region) -> Any:
+    """What `as_words` gave as C's `uint64_t[]`, which keeps it alive.
+
+    Raises `BitmapError` if it was shrunk since.
+    """
+    lent = ffi.from_buffer(_WORDS, words)
+    if len(lent) < region.n_words:
+        raise BitmapError(f"region {region.name!r}: the bitmap was resized in the middle")
+    return lent
+
+
+def lend_all(
+    bitmaps: Interval | Mapping[str, object], regions: tuple[Region, ...], names: frozenset[str]
+) -> tuple[Any, list[Any]]:
+    """C's `const uint64_t *const *`, one bitmap a region in the regions' order, and what must stay
+    alive with it; `names` are the regions' names.
 
     Raises `RegionError` unless the mapping has exactly the regions' names, and an interval exactly
-    the regions.
+    the regions; `BitmapError`.
     """
     if isinstance(bitmaps, Interval):
         interval, bitmaps = bitmaps, bitmaps.bitmaps
@@ -145,7 +171,15 @@ def words_of_all(
                 f"the interval has other regions, {_named(interval.regions)}; "
                 f"expected {_named(regions)}; unknown ones cannot be counted"
             )
-    elif not isinstance(bitmaps, Mapping):
+    else:
+        _check_names(bitmaps, regions, names)
+    words = [as_words(bitmaps[region.name], region) for region in regions]
+    lent = list(map(lend, words, regions))  # once no code of the caller's can run any more
+    return ffi.new(_POINTERS, lent), lent
+
+
+def _check_names(bitmaps: object, regions: tuple[Region, ...], names: frozenset[str]) -> None:
+    if not isinstance(bitmaps, Mapping):
         raise BitmapError(
             f"expected an Interval or a mapping from region names to bitmaps, "
             f"not {type(bitmaps).__name__}: write {{{regions[0].name!r}: bitmap}}"
@@ -159,20 +193,7 @@ def words_of_all(
             f"the bitmaps {' and '.join(problems)}; expected exactly one for each of "
             f"{sorted(names)}"
         )
-    return [as_words(bitmaps[region.name], region) for region in regions]
 
 
 def _named(regions: Sequence[Region]) -> str:
     return ", ".join(f"{region.name!r} of {region.n_pages} pages" for region in regions)
-
-
-def word_pointers(words: Sequence[Bitmap], regions: Sequence[Region]) -> tuple[Any, list[Any]]:
-    """The arrays as C's `const uint64_t *const *`, and what must stay alive with it.
-
-    Raises `BitmapError` if one was shrunk since it was checked.
-    """
-    buffers = [ffi.from_buffer("uint64_t[]", array) for array in words]
-    for buffer, region in zip(buffers, regions, strict=True):
-        if len(buffer) < region.n_words:
-            raise BitmapError(f"region {region.name!r}: the bitmap was resized in the middle")
-    return ffi.new("uint64_t *[]", buffers), buffers

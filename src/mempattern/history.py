@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mempattern._checks import whole_number
-from mempattern._memory import word_pointers, words_of_all
+from mempattern._memory import lend_all
 from mempattern._native import ffi, lib
 from mempattern._results import check
 from mempattern.errors import UsageError
@@ -74,8 +74,7 @@ class DirtyHistory:
         `BusyError`.
         """
         held = self.held
-        words = words_of_all(bitmaps, held.regions, held.names)
-        pointers, _buffers = word_pointers(words, held.regions)
+        pointers, _words = lend_all(bitmaps, held.regions, held.names)
         result = lib.mpat_history_update(held.handle, pointers)
         if result == -errno.EPERM:
             raise UsageError("this history is filled by its GroupStats; update that instead")

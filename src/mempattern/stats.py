@@ -11,13 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from mempattern._checks import positive_seconds
-from mempattern._memory import as_words, view, word_pointers, words_of_all
+from mempattern._memory import as_words, lend, lend_all, view
 from mempattern._native import ffi, lib
 from mempattern._results import check
 from mempattern.errors import RegionError, UsageError
 from mempattern.history import DirtyHistory, HeldHistory
 from mempattern.interval import Interval
 from mempattern.regions import GROUP_PAGES, Region, check_group_pages, check_regions, origins
+
+_SEEN = ffi.typeof("mpat_seen[]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,17 +177,18 @@ class GroupStats:
             if not isinstance(bitmaps, Interval):
                 raise UsageError("duration_s is needed with bare bitmaps: how long was it?")
             duration_s = bitmaps.duration_s
-        duration_s = positive_seconds("duration_s", duration_s)
+        else:
+            duration_s = positive_seconds("duration_s", duration_s)
         held = self._held
-        words = words_of_all(bitmaps, held.regions, held.names)
-        n_regions = len(words)
-        seen = ffi.new("mpat_seen[]", n_regions)
-        pointers, _buffers = word_pointers(words, held.regions)
-        _check(lib.mpat_stats_update(held.handle, pointers, duration_s, seen))
+        pointers, words = lend_all(bitmaps, held.regions, held.names)
+        seen = ffi.new(_SEEN, len(words))
+        result = lib.mpat_stats_update(held.handle, pointers, duration_s, seen)
+        if result != 0:
+            _check(result)
         self.n_intervals += 1
-        by_region = [_seen(seen[number]) for number in range(n_regions)]
+        by_region = [_seen(one) for one in seen]
         self._seen = dict(zip(held.groups, by_region, strict=True))
-        return by_region[0] if n_regions == 1 else _sum(by_region)
+        return by_region[0] if len(words) == 1 else _sum(by_region)
 
     def follow(self, regions: Iterable[Region]) -> None:
         """Go on with these regions: larger ones, more of them, or in another order.
@@ -256,13 +259,8 @@ def group_counts(
     words = as_words(bitmap, region)
     n_groups = region.n_groups(check_group_pages(group_pages))
     counts = np.empty(n_groups, np.uint32) if out is None else _check_out(out, n_groups)
-    pointers, buffers = word_pointers([words], [region])
-    check(
-        lib.mpat_group_counts(
-            pointers[0], region.n_pages, group_pages, ffi.from_buffer("uint32_t[]", counts)
-        )
-    )
-    del buffers
+    lent, counted = lend(words, region), ffi.from_buffer("uint32_t[]", counts)
+    check(lib.mpat_group_counts(lent, region.n_pages, group_pages, counted))
     return counts
 
 
