@@ -25,7 +25,8 @@ def main() -> None:
     with Replay(sample_path()) as source:
         label_of = recorded_labels(source.trace)
         watch = Watch(source.regions, source.provenance)
-        view = LiveView(f"mempattern demo: a real KVM guest, every {EVERY}rd interval", console, 99)
+        title = f"mempattern demo: a real KVM guest, every {EVERY}rd interval"
+        view = LiveView(title, console, n_rows=99, labelled=True)
         for interval in source.intervals():
             row = watch.observe(interval, label_of(interval))
             if interval.index % EVERY == EVERY - 1:

@@ -17,12 +17,13 @@ from typing import Any
 from rich.console import Console
 
 from mempattern._checks import whole_number
-from mempattern.cli import INTERRUPTED
+from mempattern.cli.arguments import seconds
+from mempattern.cli.exits import INTERRUPTED
 from mempattern.errors import GuestError, KVMError, TraceError
 from mempattern.interval import Interval
 from mempattern.microvm import PATTERNS, MicroVM, Workload
 from mempattern.regions import Region
-from mempattern.report.live import LiveView
+from mempattern.report.live import LiveView, draws
 from mempattern.report.text import PlainView
 from mempattern.report.watch import Watch
 from mempattern.sources import Replay, Source
@@ -54,7 +55,7 @@ def add_to(commands: Any) -> None:
         help="watch the memory of a real KVM guest as it goes through several patterns",
         description=__doc__,
     )
-    demo.add_argument("--interval", type=_seconds, default=0.1, metavar="S",
+    demo.add_argument("--interval", type=seconds, default=0.1, metavar="S",
                       help="seconds between collections (default 0.1)")  # fmt: skip
     demo.add_argument("--per-pattern", type=_count, default=20, metavar="N",
                       help="intervals of each pattern (default 20)")  # fmt: skip
@@ -156,9 +157,8 @@ def _show_recorded(path: Path) -> int:
 def _show(title: str, source: Source, intervals: Iterator[tuple[str, Interval]]) -> int:
     """Row by row, then the summary, also after Ctrl-C. Returns the exit code."""
     console = Console()
-    draws = console.is_terminal and console.encoding.startswith("utf")
-    view = LiveView(title, console) if draws else PlainView()
-    watch = Watch(source.regions, source.provenance, view.n_cells(len(source.regions)))
+    view = LiveView(title, console, labelled=True) if draws(console) else PlainView(labelled=True)
+    watch = Watch(source.regions, source.provenance)
     code = 0
     with view:
         try:
@@ -168,16 +168,6 @@ def _show(title: str, source: Source, intervals: Iterator[tuple[str, Interval]])
             code = INTERRUPTED
     view.show_summary(watch.summary())
     return code
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0.01 <= value <= 60:
-        raise argparse.ArgumentTypeError(f"must be from 0.01 to 60 seconds, not {text!r}")
-    return value
 
 
 def _count(text: str) -> int:

@@ -1,7 +1,4 @@
-"""`mempattern`: one command, a subcommand for each thing to do.
-
-Exit codes: 0 done, 1 it failed (one line on stderr says why), 2 wrong usage, 130 interrupted.
-"""
+"""`mempattern`: one command, a subcommand for each thing to do."""
 
 from __future__ import annotations
 
@@ -10,35 +7,34 @@ import sys
 from collections.abc import Sequence
 
 import mempattern
-from mempattern.cli import INTERRUPTED, demo
-from mempattern.errors import MempatternError
+from mempattern.cli import demo, doctor, report
+from mempattern.cli.arguments import Parser
+from mempattern.cli.exits import EPILOG, guard
 
 
 def parser() -> argparse.ArgumentParser:
-    root = argparse.ArgumentParser(
+    root = Parser(
         prog="mempattern",
         description="Know from a virtual machine's dirty pages whether and how it will "
-        "live-migrate.",
+        "live-migrate. To trace a process or a QEMU guest: mempattern-trace.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     root.add_argument("--version", action="version", version=f"mempattern {mempattern.__version__}")
     commands = root.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    demo.add_to(commands)
+    for command in (demo, report, doctor):
+        command.add_to(commands)
     return root
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
-    try:
+
+    def run() -> int:
         code: int = options.run(options)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader has left; there is nobody to tell
-        return 1
-    except (MempatternError, MemoryError, OSError) as error:
-        print(f"mempattern: {error}", file=sys.stderr)
-        return 1
-    return code
+        return code
+
+    return guard("mempattern", run)
 
 
 if __name__ == "__main__":

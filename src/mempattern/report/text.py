@@ -1,16 +1,19 @@
-"""Plain lines, for pipes and logs; and the columns that every view shows."""
+"""Plain lines, for pipes and logs; and the columns and facts that every view shows."""
 
 from __future__ import annotations
 
+import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-
-import numpy as np
+from typing import TextIO
 
 from mempattern._closing import Closing
+from mempattern.report.heat import CELLS, Density, Strips, heat_level
 from mempattern.report.units import format_bytes, format_seconds, format_share
-from mempattern.report.watch import CELLS, Density, Row, Summary
+from mempattern.report.watch import Row, SoFar, Summary
 
-COLUMNS: tuple[tuple[str, int, Callable[[Row], str]], ...] = (
+Column = tuple[str, int, Callable[[Row], str]]
+COLUMNS: tuple[Column, ...] = (
     ("#", 4, lambda row: str(row.index)),
     ("t", 7, lambda row: f"{row.time_s:.2f}s"),
     ("dirty", 7, lambda row: str(row.seen.dirty_pages)),
@@ -27,36 +30,80 @@ COLUMNS: tuple[tuple[str, int, Callable[[Row], str]], ...] = (
 _RAMP = " .:-=+*#%@"
 
 
-class PlainView(Closing):
-    """Prints a line an interval, and the summary. A context manager, as the live view is."""
+ENDINGS = {
+    "count": "after the intervals asked for",
+    "duration": "after the time asked for",
+    "exit": "the target exited",
+    "exec": "the target started another program in its place (exec)",
+    "SIGINT": "Ctrl-C",
+    "SIGTERM": "SIGTERM",
+    "file": "the trace file could not be written",
+    "error": "the target could not be traced any further",
+}
+"""What ended a trace: in JSON, and in words."""
 
-    def __init__(self) -> None:
-        print(" ".join(f"{name:>{width}}" for name, width, _ in COLUMNS) + "  heat")
+
+class View(Closing, ABC):
+    """Shows rows as they come, and at the end, once it is left, the summary."""
+
+    @abstractmethod
+    def show(self, row: Row) -> None: ...
+
+    @abstractmethod
+    def show_summary(self, summary: Summary) -> None: ...
+
+
+class SummaryView(View):
+    """Prints nothing but the summary."""
+
+    def __init__(self, out: TextIO | None = None) -> None:
+        self.out = out or sys.stdout
 
     def close(self) -> None:
         """Nothing is held."""
 
-    def n_cells(self, n_regions: int) -> int:
-        """Of the heat strips together; a line may be as long as it likes."""
-        return CELLS
-
     def show(self, row: Row) -> None:
-        cells = " ".join(f"{text(row):>{width}}" for _, width, text in COLUMNS)
-        heat = "|".join(_strip(density) for density in row.heat.values())
-        print(f"{cells} |{heat}|", flush=True)
+        """Is left out."""
 
     def show_summary(self, summary: Summary) -> None:
-        print("\n".join(["", *summary_lines(summary)]))
+        print("\n".join(summary_lines(summary)), file=self.out, flush=True)
 
 
-def heat_level(density: Density, n_levels: int) -> list[int]:
-    """0 for no dirty page, else 1 to n_levels - 1 on a square-root scale, which shows the faint."""
-    scaled = np.ceil(np.sqrt(np.clip(density, 0, 1)) * (n_levels - 1))
-    return [int(level) for level in scaled]
+class PlainView(SummaryView):
+    """Prints a line an interval, and the summary. `labelled` rows say the pattern they are of."""
+
+    def __init__(self, out: TextIO | None = None, *, labelled: bool = False) -> None:
+        super().__init__(out)
+        self._columns = [column for column in COLUMNS if labelled or column[0] != "pattern"]
+        self._strips = Strips()
+        self._names = ""
+
+    def show(self, row: Row) -> None:
+        self._strips.follow(row, CELLS)
+        names = "|".join(strip.heading for strip in self._strips.shown)
+        if names != self._names:
+            self._names = names
+            print(" ".join(f"{name:>{n}}" for name, n, _ in self._columns), f"|{names}|",
+                  file=self.out)  # fmt: skip
+        cells = " ".join(f"{text(row):>{width}}" for _, width, text in self._columns)
+        heat = "|".join(
+            _strip(strip.density(row)).ljust(strip.width) for strip in self._strips.shown
+        )
+        print(f"{cells} |{heat}|", file=self.out, flush=True)
+
+    def show_summary(self, summary: Summary) -> None:
+        print(file=self.out)
+        super().show_summary(summary)
 
 
 def _strip(density: Density) -> str:
     return "".join(_RAMP[level] for level in heat_level(density, len(_RAMP)))
+
+
+def distinct_text(so_far: SoFar) -> str:
+    """D(t) on one line."""
+    points = [f"{point.pages:.0f} in {format_seconds(point.seconds)}" for point in so_far.distinct]
+    return ", ".join(points) or "no interval yet"
 
 
 def summary_lines(summary: Summary) -> list[str]:
@@ -65,10 +112,19 @@ def summary_lines(summary: Summary) -> list[str]:
     lines = [
         f"{s.n_intervals} intervals in {format_seconds(s.duration_s)} "
         f"from {s.provenance.source}, {s.total_pages} pages watched",
-        f"touched      {s.touched_pages} distinct pages ({format_bytes(s.touched_bytes)}, "
-        f"{format_share(s.touched_pages, s.total_pages)} of the memory)",
-        f"dirtied      {s.dirty_pages} pages summed over the intervals, "
-        f"{format_share(s.redirtied_pages, s.dirty_pages)} of them dirty in the interval before",
+    ]
+    if s.target.traced is not None:
+        lines.append(f"target       {s.target}: {s.target.traced}")
+    if s.ended is not None:
+        lines.append(f"ended        {ENDINGS[s.ended]}{_exit_text(s.exit_code)}")
+    lines += [
+        f"touched      {s.so_far.touched_pages} distinct pages "
+        f"({format_bytes(s.so_far.touched_bytes)}, "
+        f"{format_share(s.so_far.touched_pages, s.total_pages)} of the memory)",
+        f"dirtied      {s.total.dirty_pages} pages summed over the intervals, "
+        f"{format_share(s.total.redirtied_pages, s.total.dirty_pages)} of them "
+        "dirty in the interval before",
+        f"D(t)         distinct pages: {distinct_text(s.so_far)} (means)",
         f"peak         {format_bytes(s.peak_dirty_bytes_per_s)}/s "
         f"over {format_seconds(s.peak_duration_s)}",
         f"hot          {s.hot_pages} pages dirty in at least {s.hot_at_least} "
@@ -76,14 +132,36 @@ def summary_lines(summary: Summary) -> list[str]:
     ]
     for group in s.hot_groups:
         lines.append(
-            f"  group      {group.region}[{group.group}]: {group.write_rate:.0f} pages/s, "
-            f"{group.touched} pages touched, active in {group.active_intervals} intervals"
+            f"  group      {group.region}[{group.group}] at {group.address:#x}: "
+            f"{group.write_rate:.0f} pages/s, {group.touched} pages touched, "
+            f"active in {group.active_intervals} intervals"
         )
+    stopped = s.target.attach_s
     lines += [
         f"cost         {format_seconds(s.collect_median_s)} a collection (median; "
-        f"{format_seconds(s.collect_max_s)} at most), {format_bytes(s.stats_bytes)} of statistics, "
-        f"kernel {s.kernel}",
-        "lost         " + (f"at least {s.lost_pages} pages" if s.lost_pages else "nothing"),
+        f"{format_seconds(s.collect_max_s)} at most), "
+        f"{100 * s.so_far.collect_share:.2g} % of the time; "
+        + (f"the target stopped for {format_seconds(stopped)}; " if stopped is not None else "")
+        + f"{format_bytes(s.stats_bytes)} of statistics, kernel {s.kernel}",
+        f"lost         {lost_text(s.so_far)}",
     ]
+    if s.provenance.granularity != "a page":
+        lines.append(f"granularity  {s.provenance.granularity}")
     lines += [f"blind to     {spot}" for spot in s.provenance.blind_spots]
     return lines
+
+
+def _exit_text(exit_code: int | None) -> str:
+    if exit_code is None:
+        return ""
+    if exit_code < 0:
+        return f"; the command was killed by signal {-exit_code}"
+    return f"; the command's exit code was {exit_code}"
+
+
+def lost_text(so_far: SoFar) -> str:
+    """What is missing from the numbers, and from the trace file."""
+    losses = [f"at least {so_far.lost_pages} pages"] if so_far.lost_pages else []
+    if so_far.dropped:
+        losses.append(f"{so_far.dropped} intervals of the file, whose disk did not keep up")
+    return "; ".join(losses) or "nothing"

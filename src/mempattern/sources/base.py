@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from mempattern._checks import positive_seconds, whole_number
 from mempattern._closing import Closing
@@ -38,33 +38,38 @@ class Source(Closing):
     def close(self) -> None:
         """Let go of what the source holds. May be called twice."""
 
-    def intervals(self, period_s: float = 0.1, count: int | None = None) -> Iterator[Interval]:
+    def intervals(
+        self,
+        period_s: float = 0.1,
+        count: int | None = None,
+        *,
+        wait: Callable[[float], object] = time.sleep,
+    ) -> Iterator[Interval]:
         """Collect every `period_s` seconds, `count` times or until the source ends.
 
-        The ticks stand on a fixed grid of CLOCK_MONOTONIC, so that the cost of a collection does
-        not stretch the period; ticks that a slow consumer missed are left out, and the next
-        interval is longer, as its `duration_s` says.
+        `wait` is called with seconds, as `time.sleep` is. It may return early, which ends that
+        interval early, or raise `EOFError`, which ends them all. The ticks stand on a fixed grid of
+        CLOCK_MONOTONIC, so that the cost of a collection does not stretch the period; ticks that a
+        slow consumer missed are left out, and the next interval is longer, as its `duration_s`
+        says.
         """
         period_s = positive_seconds("period_s", period_s)
         if not _SHORTEST_S <= period_s <= _LONGEST_S:
             raise UsageError(f"period_s must be from 1 microsecond to a day, not {period_s!r}")
         if count is not None and whole_number(count, 0, 1 << 62) is None:
             raise UsageError(f"count must be a whole number, or None for no end, not {count!r}")
-        return self._ticking(period_s, count)
+        return self._ticking(period_s, count, wait)
 
-    def _ticking(self, period_s: float, count: int | None) -> Iterator[Interval]:
+    def _ticking(
+        self, period_s: float, count: int | None, wait: Callable[[float], object]
+    ) -> Iterator[Interval]:
         tick = time.monotonic()
         for _ in itertools.count() if count is None else range(count):
-            tick = self._wait(tick, period_s)
+            behind = time.monotonic() - tick
+            tick += period_s * max(1, 1 + behind // period_s)
             try:
+                wait(max(0.0, tick - time.monotonic()))
                 interval = self.collect()
             except EOFError:
                 return
             yield interval
-
-    def _wait(self, tick: float, period_s: float) -> float:
-        """Until the next tick of the grid that `tick` lies on, which is returned."""
-        behind = time.monotonic() - tick
-        tick += period_s * max(1, 1 + behind // period_s)
-        time.sleep(max(0.0, tick - time.monotonic()))
-        return tick

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
 
 from mempattern.interval import Interval
 from mempattern.sources.base import Source
@@ -33,8 +34,15 @@ class Replay(Source):
         self.regions = interval.regions
         return interval
 
-    def _wait(self, tick: float, period_s: float) -> float:
-        return tick
+    def intervals(
+        self,
+        period_s: float = 0.1,
+        count: int | None = None,
+        *,
+        wait: Callable[[float], object] = lambda _seconds: None,
+    ) -> Iterator[Interval]:
+        """As any source's, but at once: nothing waits unless `wait` does."""
+        return super().intervals(period_s, count, wait=wait)
 
     def close(self) -> None:
         self.trace.close()

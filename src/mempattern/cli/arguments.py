@@ -1,0 +1,65 @@
+"""What arguments may be: a parser that errs in one sentence, and the kinds of values."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NoReturn
+
+from mempattern.cli.exits import USAGE
+from mempattern.errors import RegionError
+from mempattern.regions import GROUP_PAGES, check_group_pages
+
+
+class Parser(argparse.ArgumentParser):
+    """Wrong usage is one line and exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.01 <= value <= 60:
+        raise argparse.ArgumentTypeError(f"must be from 0.01 to 60 seconds, not {text!r}")
+    return value
+
+
+def long_seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e9:
+        raise argparse.ArgumentTypeError(f"must be a positive number of seconds, not {text!r}")
+    return value
+
+
+def count(text: str) -> int:
+    if not text.isdecimal() or len(text) > 9 or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be from 1 to 999999999, not {text!r}")
+    return int(text)
+
+
+def process_id(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) < 1 << 31:
+        raise argparse.ArgumentTypeError(
+            f"must be a process id, not {text!r}; to start a command, write -- before it"
+        )
+    return int(text)
+
+
+def group_pages(text: str) -> int:
+    try:
+        return check_group_pages(int(text) if text.isdecimal() and len(text) < 12 else 0)
+    except RegionError:
+        raise argparse.ArgumentTypeError(
+            f"must be a positive multiple of 64 below 2**32, not {text!r}"
+        ) from None
+
+
+def add_group_pages(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--group-pages", type=group_pages, default=GROUP_PAGES, metavar="N",
+                        help=f"pages in a group (default {GROUP_PAGES})")  # fmt: skip

@@ -1,0 +1,132 @@
+"""From what the user named to a source: which process, which of its memory."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from errno import EIO
+from pathlib import Path
+from typing import IO, Any
+
+from mempattern.cli.exits import UsageFault
+from mempattern.errors import ProcessError, UsageError
+from mempattern.report.target import Target
+from mempattern.report.units import format_bytes
+from mempattern.sources import Source
+
+_ADDRESSES = re.compile(r"(?:0x)?([0-9a-f]{1,16})-(?:0x)?([0-9a-f]{1,16})", re.IGNORECASE)
+_GUEST_COMES_WITHIN_S = 10.0
+
+
+def start(command: list[str], stdout: IO[str] | None) -> subprocess.Popen[bytes]:
+    """The command, past its exec. Its stdin and stderr are ours, and so is stdout if that is None.
+
+    It is our child, so Yama's ptrace_scope 1 lets us trace it without its consent.
+    Raises `ProcessError`.
+    """
+    try:
+        return subprocess.Popen(command, stdout=stdout)
+    except OSError as error:
+        raise ProcessError(
+            error.errno or EIO, f"cannot start {command[0]!r}: {error.strerror}"
+        ) from None
+
+
+def open_source(
+    pid: int, options: argparse.Namespace, wait: Callable[[float], object]
+) -> tuple[Source, Target]:
+    """Attach to the process, as the options say. The seam where tests put a source of their own.
+
+    Raises `ProcessError`, `QMPError`, and `UsageFault` for options that do not suit this process.
+    """
+    try:
+        layout, found_by = choose_layout(pid, options, wait)
+    except UsageError as error:
+        raise UsageFault(str(error)) from None
+    from mempattern.sources import open_process  # noqa: PLC0415
+
+    source: Source = open_process(pid, options.source, layout, split_thp=options.split_thp)
+    return source, describe(source, process_name(pid), pid, found_by)
+
+
+def describe(source: Source, name: str | None, pid: int, found_by: str) -> Target:
+    """What was attached to, in words and with its cost."""
+    n_bytes = sum(region.n_pages * region.page_bytes for region in source.regions)
+    n = len(source.regions)
+    size = f"{n} region{'s' if n != 1 else ''}, {format_bytes(n_bytes)}"
+    return Target(name, pid, f"{found_by} ({size})", getattr(source, "attach_s", None))
+
+
+def choose_layout(
+    pid: int, options: argparse.Namespace, wait: Callable[[float], object]
+) -> tuple[Any, str]:
+    """The layout that --region names, and in words what it is and how it was found."""
+    from mempattern.qemu import ram  # noqa: PLC0415
+    from mempattern.sources import layout  # noqa: PLC0415
+
+    region: str = options.region
+    group_pages: int = options.group_pages
+    is_guest = ram.is_qemu(pid)
+    if options.qmp is not None and not is_guest:
+        raise UsageFault(f"--qmp is for a QEMU guest, and process {pid} is no QEMU")
+    if region == "all":
+        return layout.everything(group_pages), "all of its memory"
+    if (addresses := parse_addresses(region)) is not None:
+        return layout.address_range(*addresses), f"addresses {region}"
+    if is_guest and (region == "auto" or options.qmp is not None):
+        guest = _guest_ram(ram.guest_ram_blocks, pid, options, wait)
+        blocks = [b for b in guest.blocks if region in ("auto", b.region.name)]
+        if not blocks:
+            names = ", ".join(block.region.name for block in guest.blocks)
+            raise UsageFault(f"the guest has no RAM block {region!r}; it has {names}")
+        words = f"guest RAM, found by {guest.found_by}"
+        if guest.left_out:
+            words += f"; left out: {', '.join(guest.left_out)}"
+        return layout.guest_ram(blocks), words
+    if region == "auto":
+        return layout.writable_memory(group_pages), "all writable memory, by its memory map"
+    return layout.named(region, group_pages), f"mappings named {region!r}"
+
+
+def _guest_ram(
+    find: Callable[..., Any], pid: int, options: argparse.Namespace, wait: Callable[[float], object]
+) -> Any:
+    """A QEMU that we have just started takes its time until it has the guest's RAM."""
+    deadline = time.monotonic() + (_GUEST_COMES_WITHIN_S if options.command else 0)
+    while True:
+        try:
+            return find(pid, options.qmp)
+        except OSError:
+            if time.monotonic() >= deadline:
+                raise
+        try:
+            wait(0.05)
+        except EOFError:
+            raise KeyboardInterrupt from None
+
+
+def parse_addresses(region: str) -> tuple[int, int] | None:
+    """START-END in hexadecimal, or None for what is a name."""
+    match = _ADDRESSES.fullmatch(region)
+    return (int(match[1], 16), int(match[2], 16)) if match else None
+
+
+def process_name(pid: int) -> str | None:
+    """As ps(1) shows it; None if it has ended meanwhile."""
+    try:
+        name = Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
+    except OSError:
+        return None
+    return name if name.isprintable() else repr(name)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """A command that could not be traced: it was started for nothing else."""
+    with suppress(ProcessLookupError):
+        process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(2.0)

@@ -1,0 +1,217 @@
+"""`mempattern-trace`: record which pages a process or a QEMU guest writes, as it runs."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import mempattern
+from mempattern.cli import attach
+from mempattern.cli.arguments import (
+    Parser,
+    add_group_pages,
+    count,
+    long_seconds,
+    process_id,
+    seconds,
+)
+from mempattern.cli.exits import (
+    EPILOG,
+    INTERRUPTED,
+    TERMINATED,
+    UNTRACEABLE,
+    UNWRITTEN,
+    guard,
+    note,
+)
+from mempattern.cli.recording import Recording, check_output
+from mempattern.cli.stop import Stop
+from mempattern.errors import ProcessError
+from mempattern.interval import Interval
+from mempattern.report.jsonlines import JsonView
+from mempattern.report.text import PlainView, SummaryView, View
+from mempattern.report.watch import Watch
+from mempattern.sources import Source
+
+PROGRAM = "mempattern-trace"
+_GRACE_S = 1.0  # for a command to follow us after Ctrl-C, so that its exit code is known
+_EXIT_S = 0.2  # from the end of a process's memory to that of the process
+
+
+def parser() -> argparse.ArgumentParser:
+    root = Parser(
+        prog=PROGRAM,
+        usage=f"{PROGRAM} [options] PID | -- COMMAND [ARG ...]",
+        description="Record which pages a running process or QEMU guest writes, interval by "
+        "interval, and say how much memory it works with. The target goes on as if nothing were; "
+        "the cost is a page fault at the first write to a page in each interval.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = root.add_argument
+    add("--version", action="version", version=f"mempattern {mempattern.__version__}")
+    add("pid", type=process_id, nargs="?", metavar="PID", help="the process to trace")
+    add("--interval", type=seconds, default=0.1, metavar="S",
+        help="seconds between collections (default 0.1)")  # fmt: skip
+    end = root.add_mutually_exclusive_group()
+    end.add_argument("--duration", type=long_seconds, metavar="S",
+                     help="end at the collection nearest to S seconds")  # fmt: skip
+    end.add_argument("--count", type=count, metavar="N", help="end after N intervals")
+    add_group_pages(root)
+    add("--source", choices=("auto", "uffd", "soft-dirty"), default="auto",
+        help="how writes are seen (default auto: the best that works)")  # fmt: skip
+    add("--region", default="auto", metavar="auto|all|NAME|START-END",
+        help="what to trace: auto (default) is a QEMU guest's RAM, else all writable memory; "
+        "a mapping's or RAM block's name such as heap; hexadecimal addresses")  # fmt: skip
+    add("--qmp", type=Path, metavar="SOCKET",
+        help="QEMU's monitor: ask it for the RAM blocks and their addresses")  # fmt: skip
+    add("-o", "--output", type=Path, metavar="FILE.mpt", help="record to a new trace file")
+    add("--force", action="store_true", help="overwrite the trace file if it exists")
+    add("--json", action="store_true",
+        help="on stdout an object an interval, and the summary as the last")  # fmt: skip
+    add("--no-split-thp", dest="split_thp", action="store_false",
+        help="refuse if tracing would split the target's huge pages")  # fmt: skip
+    add("--quiet", action="store_true", help="print nothing but the summary, or the JSON")
+    return root
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """All after the first -- is the command. Exits with code 2 on wrong usage."""
+    root = parser()
+    ours, command = list(arguments), []
+    if "--" in ours:
+        dashes = ours.index("--")
+        ours, command = ours[:dashes], ours[dashes + 1 :]
+        if not command:
+            root.error("there is no command after --")
+    options = root.parse_args(ours)
+    options.command = command
+    if (options.pid is None) == (not command):
+        root.error("give either a PID, or -- and a COMMAND to start")
+    if options.force and options.output is None:
+        root.error("--force is about -o FILE.mpt, which is not given")
+    if options.duration is not None and options.duration < options.interval:
+        root.error(f"--duration must be at least one --interval, {options.interval} seconds")
+    addresses = attach.parse_addresses(options.region)
+    if not options.region or (addresses is not None and addresses[0] >= addresses[1]):
+        root.error(f"--region must be auto, all, a name or START-END, not {options.region!r}")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parse(sys.argv[1:] if arguments is None else arguments)
+    return guard(PROGRAM, lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.output is not None:
+        check_output(options.output, options.force)
+    with Stop() as stop:
+        if not options.command:
+            stop.watch(options.pid)
+            return _trace(options, stop, None)
+        # With --json stdout is for the objects; without, the command has it for itself.
+        process = attach.start(options.command, sys.stderr if options.json else None)
+        try:
+            stop.watch(process.pid)
+            code = _trace(options, stop, process)
+        except BaseException:
+            attach.end(process)
+            raise
+        if stop.signal is None:
+            _wait_for(process)
+        return code
+
+
+def _wait_for(process: subprocess.Popen[bytes]) -> None:
+    """A command that was traced is not ours to end: in the foreground it goes on, and we wait."""
+    if process.poll() is None:
+        note(PROGRAM, f"pid {process.pid} goes on, not traced; waiting for its end")
+        process.wait()
+
+
+def _trace(options: argparse.Namespace, stop: Stop, process: subprocess.Popen[bytes] | None) -> int:
+    pid = options.pid if process is None else process.pid
+    source, target = attach.open_source(pid, options, stop.wait)
+    with source:
+        recording = Recording(options.output, source, target.to_meta(), force=options.force)
+        if not options.quiet:
+            how = f"by {source.provenance.source}: {target.traced}"
+            note(PROGRAM, f"tracing {target} {how}; Ctrl-C ends it")
+        watch = Watch(source.regions, source.provenance, options.group_pages, target)
+        view = _view(options, f"{PROGRAM}  {target}  {source.provenance.source}")
+        code, ended = 0, ""
+
+        def take(interval: Interval) -> bool:
+            recording.write(interval)
+            watch.dropped = recording.dropped
+            view.show(watch.observe(interval))
+            return recording.failure is None
+
+        with recording, view:
+            try:
+                ended = _collect(source, options, stop, take)
+            except ProcessError as error:
+                note(PROGRAM, str(error))
+                code, ended = UNTRACEABLE, "error"
+            source.close()  # the target is let go of before anything else
+    if recording.failure is not None:
+        note(PROGRAM, recording.failure)
+        code = UNWRITTEN
+    watch.dropped = recording.dropped
+    if ended == "exit" and not stop.ended_within(_EXIT_S):
+        ended = "exec"
+    exit_code = None
+    if process is not None and ended in ("exit", "SIGINT", "SIGTERM"):
+        with suppress(subprocess.TimeoutExpired):
+            exit_code = process.wait(_GRACE_S)
+    view.show_summary(watch.summary(ended, exit_code))
+    return code or {"SIGINT": INTERRUPTED, "SIGTERM": TERMINATED}.get(ended, 0)
+
+
+def _collect(
+    source: Source, options: argparse.Namespace, stop: Stop, take: Callable[[Interval], bool]
+) -> str:
+    """Interval by interval, while `take` wants more. Returns what ended it, a key of ENDINGS."""
+    start = time.monotonic()
+    taken = 0
+    for interval in source.intervals(options.interval, options.count, wait=stop.wait):
+        taken += 1
+        if not take(interval):
+            return "file"
+        if stop.signal is not None:
+            break
+        if options.duration is not None:
+            left = start + options.duration - time.monotonic()
+            if left < options.interval / 2:
+                return "duration"
+    if stop.signal is not None:
+        return stop.signal.name
+    return "count" if taken == options.count else "exit"
+
+
+def _view(options: argparse.Namespace, title: str) -> View:
+    """Data is on stdout; but a command has that for itself, and then ours goes to stderr."""
+    if options.json:
+        return JsonView()
+    out = sys.stderr if options.command else sys.stdout
+    # Two on one screen would draw over each other.
+    is_ours = out.isatty() and not (options.command and sys.stdout.isatty())
+    if is_ours and not options.quiet:
+        from rich.console import Console  # noqa: PLC0415  (slow to import)
+
+        from mempattern.report.live import LiveView, draws  # noqa: PLC0415
+
+        console = Console(file=out)
+        if draws(console):
+            return LiveView(title, console)
+    return SummaryView(out) if options.quiet or options.command else PlainView(out)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""What was traced, as the reports and the trace file name it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A process, what of its memory was watched, and what attaching to it cost it."""
+
+    name: str | None = None
+    pid: int | None = None
+    traced: str | None = None
+    """In words: what was traced and how that was found."""
+    attach_s: float | None = None
+    """Seconds for which attaching stopped the process."""
+
+    def to_meta(self) -> dict[str, str]:
+        """For the trace file's table of facts."""
+        facts = {
+            "target": self.name,
+            "pid": self.pid,
+            "traced": self.traced,
+            "attach_s": self.attach_s,
+        }
+        return {key: str(fact) for key, fact in facts.items() if fact is not None}
+
+    @classmethod
+    def from_meta(cls, meta: Mapping[str, str]) -> Target:
+        """The inverse. What makes no sense in the file is left out."""
+        pid = meta.get("pid", "")
+        try:
+            attach_s = float(meta["attach_s"])
+        except (KeyError, ValueError):
+            attach_s = math.nan
+        return cls(
+            _printable(meta.get("target")),
+            int(pid) if pid.isdecimal() and len(pid) < 12 else None,
+            _printable(meta.get("traced")),
+            attach_s if 0 <= attach_s < math.inf else None,
+        )
+
+    def __str__(self) -> str:
+        if self.pid is None:
+            return self.name or "a process"
+        return f"pid {self.pid}" + (f" ({self.name})" if self.name else "")
+
+
+UNKNOWN = Target()
+
+
+def _printable(text: str | None) -> str | None:
+    """Nothing from a file gets at the terminal's controls."""
+    return text if text is None or text.isprintable() else repr(text)
