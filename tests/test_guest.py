@@ -191,10 +191,14 @@ def test_a_step_out_of_time_says_so():
 
 
 @pytest.mark.usefixtures("kvm")
-def test_a_forked_child_is_refused_and_does_not_hang():
+@pytest.mark.parametrize("doing", ["running", "parked"])
+def test_a_forked_child_is_refused_and_does_not_hang(doing):
+    """Its copy of the VM has locks and waiters, but none of the threads they belong to."""
     with MicroVM(RAM, workload("uniform"), logging="ring", ring_entries=1024) as vm:
         source = vm.dirty_source()
-        vm.resume()
+        vm.step(5)  # the vCPU's thread waits, parked
+        if doing == "running":
+            vm.resume()
         child = os.fork()
         if child == 0:
             faulthandler.dump_traceback_later(20)  # says where, should it hang
@@ -209,20 +213,27 @@ def test_a_forked_child_is_refused_and_does_not_hang():
                 vm.close()
             finally:  # never back into pytest, whatever was raised
                 os._exit(refused)
-        done = (0, 0)
-        for _ in range(600):  # not by the clock: a machine that was suspended has jumped it
-            done = os.waitpid(child, os.WNOHANG)
-            if done[0]:
-                break
-            time.sleep(0.05)
-        else:
-            where = [Path(f"/proc/{child}/{name}").read_text() for name in ("wchan", "stack")]
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            pytest.fail(f"the child hangs, in the kernel at {where}")
-        assert os.waitstatus_to_exitcode(done[1]) == 5
+        assert end_of(child) == 5
         vm.pause()
         source.collect()
+
+
+def end_of(child):
+    """The exit code of a forked child, which is killed if it hangs."""
+    for _ in range(600):  # not by the clock: a machine that was suspended has jumped it
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.05)
+    where = []
+    try:
+        for name in ("wchan", "stack"):
+            with suppress(OSError):  # root only
+                where.append(Path(f"/proc/{child}/{name}").read_text())
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    pytest.fail(f"the child hangs, in the kernel at {where}")
 
 
 @pytest.mark.usefixtures("kvm")

@@ -436,6 +436,7 @@ void mpat_kvm_ring_close(mpat_kvm_ring *ring)
     free(ring->slots);
     free(ring->sorted);
     close(ring->vm_fd);
-    pthread_mutex_destroy(&ring->lock);
+    if (getpid() == ring->owner) /* a child's copy may be locked, and never unlocked */
+        pthread_mutex_destroy(&ring->lock);
     free(ring);
 }

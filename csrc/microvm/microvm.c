@@ -181,8 +181,11 @@ void mpat_microvm_destroy(mpat_microvm *vm)
     if (vm->kvm_fd >= 0)
         close(vm->kvm_fd);
     mpat_memory_unmap(vm);
-    pthread_cond_destroy(&vm->changed);
-    pthread_mutex_destroy(&vm->lock);
+    if (is_ours(vm)) {
+        /* A child's copy counts its parent's waiters, for whom pthread_cond_destroy would wait. */
+        pthread_cond_destroy(&vm->changed);
+        pthread_mutex_destroy(&vm->lock);
+    }
     free(vm->image);
     free(vm->slots);
     free(vm);
