@@ -38,7 +38,8 @@ class ClosedError(MempatternError, ValueError):
 class KVMError(MempatternError, OSError):
     """KVM refused: a wrong descriptor, an unknown memslot, a missing capability.
 
-    `errno` is the kernel's; the pages taken before the failure come with the next collection.
+    `errno` is the kernel's; the pages taken before the failure come with the next collection,
+    where there can be one.
     """
 
     def __init__(self, errno: int, message: str) -> None:

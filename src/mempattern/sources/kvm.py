@@ -92,7 +92,8 @@ class _KVMSource(Source):
         """The pages written since the collection before, or since the source was opened.
 
         Raises `KVMError` (with `errno`), `BusyError`, `ClosedError`. Pages already taken from KVM
-        when it fails come with the next collection, or are counted in its `lost_pages`.
+        when it fails come with the next collection, or are counted in its `lost_pages`; a source
+        that fails for good (a ring with EPROTO or an overflow) raises the same ever after.
         """
         taken = [pool.take() for pool in self._pools]
         pointers = ffi.new("uint64_t *[]", [pointer for pointer, _ in taken])
@@ -271,7 +272,7 @@ _MEANING = {
     ),
     errno.EPROTO: (
         "KVM did not reset what was harvested: a vCPU belongs to another VM, or the rings have "
-        "another reader"
+        "another reader. Treat all pages as dirty; open a new source over this VM's own vCPUs"
     ),
     errno.EOVERFLOW: (
         "a ring was full to its last entry, so pages are lost and the rings are of no use any "
