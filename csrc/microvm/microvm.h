@@ -58,10 +58,11 @@ typedef struct mpat_microvm_state {
 /*
  * Make the VM; every vCPU is parked before its first instruction. The total of the slots must end
  * below 3 GiB of guest-physical memory; a command line is at most MPAT_MICROVM_MAX_CMDLINE bytes.
- * A vCPU's thread blocks all signals and keeps SIGUSR1, directed to it alone, for its kicks.
+ * A vCPU's thread blocks all signals and keeps SIGSTKFLT, which nothing else sends, for its kicks.
  *
  * -EINVAL: bad image, sizes or cmdlines. -ENOENT, -EACCES, -EPERM, ...: /dev/kvm does not open.
- * -ENOTSUP: KVM lacks the asked logging, or this is not x86-64.
+ * -ENOTTY: /dev/kvm is not KVM's device. -ENOTSUP: KVM lacks the asked logging, or this is not
+ * x86-64.
  */
 int mpat_microvm_create(const mpat_microvm_config *config, mpat_microvm **out);
 
