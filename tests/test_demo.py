@@ -53,6 +53,7 @@ def test_live_and_replayed_show_the_same_numbers(logging, tmp_path):
         (errno.EACCES, "join the group"),
         (errno.EPERM, "allow the device in this container"),
         (errno.ENODEV, "enable virtualization"),
+        (errno.ENOTTY, "pass the device through"),
         (errno.ENOTSUP, "lacks what was asked"),
     ],
 )
@@ -79,17 +80,24 @@ def shows_the_sample(text):
         assert sample.provenance.source == "kvm-dirty-log"
 
 
-def test_with_dev_kvm_really_gone():
-    """In a mount namespace of its own, where /dev is empty."""
+@pytest.mark.parametrize(
+    ("dev", "said"),
+    [
+        ("true", "there is no /dev/kvm"),
+        ("touch /dev/kvm", "/dev/kvm is there but is not KVM's device"),
+    ],
+)
+def test_with_dev_kvm_really_gone_or_masked(dev, said):
+    """In a mount namespace of its own, whose /dev has nothing else."""
     inside = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
     if subprocess.run([*inside, "true"], check=False, capture_output=True).returncode:
         pytest.skip("a mount namespace needs root or user namespaces: run as root")
     done = subprocess.run(
-        [*inside, "sh", "-c", 'mount -t tmpfs none /dev && exec "$@"', "sh", *COMMAND],
+        [*inside, "sh", "-c", f'mount -t tmpfs none /dev && {dev} && exec "$@"', "sh", *COMMAND],
         check=False, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stderr.startswith("mempattern: there is no /dev/kvm")
+    assert done.stderr.startswith(f"mempattern: {said}")
     assert len(done.stderr.splitlines()) == 1
     shows_the_sample(done.stdout)
 

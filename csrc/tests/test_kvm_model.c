@@ -384,7 +384,7 @@ static void test_log_sees_other_sizes(void)
 {
     mpat_collection collection;
     mpat_kvm_fault fault;
-    mpat_kvm_log *log;
+    mpat_kvm_log *log = NULL;
 
     for (uint64_t size = 1; size <= 260; size++) {
         int expected = size == 128 ? 0 : -ERANGE;

@@ -331,6 +331,8 @@ def _cannot_open(number: int) -> KVMError:
         errno.EPERM: "/dev/kvm is not permitted here: allow the device in this container",
         errno.ENOTSUP: "this machine or its KVM lacks what was asked (x86-64, the dirty ring, or "
         "manual protect)",
+        errno.ENOTTY: "/dev/kvm is there but is not KVM's device (masked in this container?): pass "
+        "the device through",
         errno.ENODEV: "/dev/kvm is there but KVM does not run: enable virtualization",
     }
     return KVMError(number, remedies.get(number, f"KVM failed: {os.strerror(number)}"))
