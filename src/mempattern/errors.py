@@ -23,6 +23,10 @@ class UsageError(MempatternError, ValueError):
     """An argument out of its range."""
 
 
+class OutOfMemoryError(MempatternError, MemoryError):
+    """There is no memory for the statistics or bitmaps of regions as large as these."""
+
+
 class KernelError(MempatternError, RuntimeError):
     """A SIMD kernel that does not exist or cannot run on this machine."""
 
