@@ -168,8 +168,8 @@ typedef struct mpat_groups {
  * appended to by mpat_stats_update() in the same pass over memory, must outlive the stats and can
  * belong to one mpat_stats only. Without it the stats keep the previous bitmap themselves.
  *
- * -EINVAL: no region, a region of 0 pages, group_pages 0 or no multiple of 64, half_life_s not
- * positive and finite, a history that does not fit. -ENOMEM.
+ * -EINVAL: no region, a region of 0 pages, group_pages 0 or no multiple of 64, half_life_s below a
+ * nanosecond (1e-9) or not finite, a history that does not fit. -ENOMEM.
  */
 MPAT_API int mpat_stats_create(const uint64_t *region_pages, size_t n_regions,
                                uint32_t group_pages, double half_life_s, mpat_history *history,
