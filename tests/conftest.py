@@ -4,6 +4,8 @@ HYPOTHESIS_PROFILE=expensive    search for long; `ci` is the default where CI is
 MEMPATTERN_NO_SKIPS=1           a skipped test fails if this machine has what it needs
 """
 
+import errno
+import fcntl
 import functools
 import os
 import shutil
@@ -33,7 +35,8 @@ def kernel(request):
 
 def _kvm_problem():
     try:
-        os.close(os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC))
+        with open("/dev/kvm", "r+b", buffering=0) as device:
+            fcntl.ioctl(device, 0xAE00)  # KVM_GET_API_VERSION
     except FileNotFoundError:
         return (
             "there is no /dev/kvm: modprobe kvm_intel or kvm_amd, with virtualisation enabled in "
@@ -42,6 +45,8 @@ def _kvm_problem():
     except PermissionError:
         return "/dev/kvm does not open: sudo usermod -aG kvm $USER, and log in again"
     except OSError as error:
+        if error.errno == errno.ENOTTY:
+            return "/dev/kvm is not KVM's device: pass the device through to this container"
         return f"/dev/kvm does not open: {error.strerror}; see dmesg"
     return None
 

@@ -22,7 +22,13 @@ from mempattern import (
     group_counts,
 )
 from mempattern._memory import as_words
-from mempattern.errors import BitmapError, BusyError, RegionError, UsageError
+from mempattern.errors import (
+    BitmapError,
+    BusyError,
+    OutOfMemoryError,
+    RegionError,
+    UsageError,
+)
 
 N_PAGES = 1000  # 16 words, 128 bytes, of which 125 hold pages
 RNG = np.random.default_rng(1000)
@@ -218,6 +224,11 @@ def test_an_interval_of_other_regions():
     # As many words, and yet other pages: the last 20 would be lost without a word.
     with pytest.raises(RegionError, match=r"1020|other regions"):
         stats.update(interval_of(Region("ram", 1020)))
+    # What differs is said on both sides.
+    with pytest.raises(RegionError, match="regions, 'ram' of 1000 pages of 65536 bytes; expected"):
+        stats.update(interval_of(Region("ram", N_PAGES, 65536)))
+    with pytest.raises(RegionError, match="regions, 'ram' of 1000 pages at 0x1000; expected"):
+        stats.update(interval_of(Region("ram", N_PAGES, address=4096)))
     assert stats.n_intervals == 0
     assert stats.update(interval_of(Region("ram", N_PAGES))) == EXPECTED
 
@@ -263,6 +274,15 @@ def test_more_seconds_than_a_double_holds():
 def test_a_half_life_that_is_none(half_life_s):
     with pytest.raises(UsageError, match="half_life_s must be a positive, finite number"):
         GroupStats([Region("ram", 64)], half_life_s=half_life_s)
+
+
+@pytest.mark.parametrize("half_life_s", [5e-324, 1e-310, 9e-10])
+def test_a_half_life_whose_rates_were_infinite(half_life_s):
+    with pytest.raises(UsageError, match="half_life_s must be at least 1e-9"):
+        GroupStats([Region("ram", 64)], half_life_s=half_life_s)
+    stats = GroupStats([Region("ram", 64)], half_life_s=1e-9)
+    stats.update({"ram": b"\x0f" + bytes(7)}, 2.0)
+    assert stats.groups("ram").write_rate.tolist() == [pytest.approx(2.0)]
 
 
 # ---- regions and groups ------------------------------------------------------------------------
@@ -330,9 +350,10 @@ def test_group_sizes_that_are_none(group_pages):
 
 @pytest.mark.parametrize("make", [GroupStats, DirtyHistory])
 def test_more_memory_than_there_is(make):
-    with pytest.raises(MemoryError):
+    with pytest.raises(OutOfMemoryError, match="smaller or fewer regions") as caught:
         make([Region("ram", 2**52)])
-    with pytest.raises(MemoryError):
+    assert isinstance(caught.value, MemoryError)
+    with pytest.raises(OutOfMemoryError):
         make([Region(f"slot {number}", 2**52) for number in range(300)])
 
 

@@ -15,6 +15,7 @@ import time
 import pytest
 
 from mempattern import microvm
+from mempattern.cli import demo
 from mempattern.cli.demo import recorded_labels, sample_path
 from mempattern.cli.main import main
 from mempattern.microvm import PATTERNS, MicroVM
@@ -53,6 +54,7 @@ def test_live_and_replayed_show_the_same_numbers(logging, tmp_path):
         (errno.EACCES, "join the group"),
         (errno.EPERM, "allow the device in this container"),
         (errno.ENODEV, "enable virtualization"),
+        (errno.ENOTTY, "pass the device through"),
         (errno.ENOTSUP, "lacks what was asked"),
     ],
 )
@@ -79,17 +81,24 @@ def shows_the_sample(text):
         assert sample.provenance.source == "kvm-dirty-log"
 
 
-def test_with_dev_kvm_really_gone():
-    """In a mount namespace of its own, where /dev is empty."""
+@pytest.mark.parametrize(
+    ("dev", "said"),
+    [
+        ("true", "there is no /dev/kvm"),
+        ("touch /dev/kvm", "/dev/kvm is there but is not KVM's device"),
+    ],
+)
+def test_with_dev_kvm_really_gone_or_masked(dev, said):
+    """In a mount namespace of its own, whose /dev has nothing else."""
     inside = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
     if subprocess.run([*inside, "true"], check=False, capture_output=True).returncode:
         pytest.skip("a mount namespace needs root or user namespaces: run as root")
     done = subprocess.run(
-        [*inside, "sh", "-c", 'mount -t tmpfs none /dev && exec "$@"', "sh", *COMMAND],
+        [*inside, "sh", "-c", f'mount -t tmpfs none /dev && {dev} && exec "$@"', "sh", *COMMAND],
         check=False, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stderr.startswith("mempattern: there is no /dev/kvm")
+    assert done.stderr.startswith(f"mempattern: {said}")
     assert len(done.stderr.splitlines()) == 1
     shows_the_sample(done.stdout)
 
@@ -164,7 +173,7 @@ def test_recording_without_a_guest_fails_and_not_both_files(tmp_path, monkeypatc
 
 @pytest.mark.parametrize(
     "labels",
-    ["not JSON", "5", '[["x", 1]]', '[["idle", 1.5]]', '[["idle", 3000000000]]', "[[[1]]]"],
+    ["not JSON", "5", '[["x", 1]]', '[["idle", 1.5]]', '[["idle", 10001]]', "[[[1]]]"],
 )
 def test_labels_that_make_no_sense(labels, tmp_path, capsys):
     with (
@@ -198,3 +207,71 @@ def test_intervals_that_the_disk_was_too_slow_for_are_told(tmp_path, monkeypatch
     path = tmp_path / "t.mpt"
     assert main(["demo", "--interval", "0.01", "--per-pattern", "1", "--record", str(path)]) == 0
     assert f"3 intervals are not in {path}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("n_intervals", [0, 1, 3])
+def test_a_recording_that_was_cut_short_is_shown_as_far_as_it_goes(n_intervals, tmp_path, capsys):
+    labels = '[["idle", 2], ["sweep", 10000]]'
+    with (
+        TraceReader(sample_path()) as sample,
+        TraceWriter(
+            tmp_path / "cut.mpt", sample.regions, sample.provenance, {"demo_labels": labels}
+        ) as trace,
+    ):
+        for number in range(n_intervals):
+            trace.write(sample[number])
+    assert main(["demo", "--replay", str(tmp_path / "cut.mpt")]) == 0
+    said = capsys.readouterr().out
+    assert f"{n_intervals} intervals" in said
+    shown = [pattern for row in said.splitlines() for pattern in PATTERNS if f" {pattern} |" in row]
+    assert shown == ["idle", "idle", "sweep"][:n_intervals]
+
+
+@pytest.mark.usefixtures("kvm")
+def test_an_interrupted_recording_can_be_replayed(tmp_path):
+    trace = tmp_path / "cut.mpt"
+    process = subprocess.Popen(
+        [*COMMAND, "--record", str(trace)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    try:
+        for line in process.stdout:
+            if re.match(r" *1 +\d", line):  # the second row
+                process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+    finally:
+        process.kill()
+        process.communicate()
+    again = run("--replay", str(trace))
+    assert again.returncode == 0, again.stderr
+    assert " idle |" in again.stdout
+
+
+@pytest.mark.usefixtures("kvm")
+def test_each_pattern_has_its_own_pages_and_no_other(tmp_path, monkeypatch):
+    work = microvm.Workload("uniform", n_pages=50_000, rate=50_000)
+    monkeypatch.setattr(demo, "SHOW", (work, microvm.Workload("idle"), work))
+    trace = tmp_path / "demo.mpt"
+    arguments = ["--interval", "0.02", "--per-pattern", "2", "--record", str(trace)]
+    assert main(["demo", *arguments]) == 0
+    with TraceReader(trace) as recorded:
+        dirty = [sum(len(i.pages(region.name)) for region in i.regions) for i in recorded]
+    assert [n > 0 for n in dirty] == [True, True, False, False, True, True]
+
+
+@pytest.mark.usefixtures("kvm")
+def test_a_guest_that_dies_ends_the_show(monkeypatch, capsys):
+    deadly = microvm.Workload("sweep", n_pages=1000, first_page=50_000)
+    monkeypatch.setattr(demo, "SHOW", (deadly,))
+    assert main(["demo", "--interval", "0.05", "--per-pattern", "10000"]) == 1
+    assert "vCPU 0 died" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "option", [("--interval", "1"), ("--per-pattern", "2"), ("--logging", "ring")]
+)
+def test_options_of_a_guest_go_not_with_a_recording(option, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["demo", "--replay", str(sample_path()), *option])
+    assert caught.value.code == 2
+    assert f"{option[0]} is of a running guest" in capsys.readouterr().err

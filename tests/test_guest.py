@@ -16,7 +16,7 @@ import pytest
 from guest_in_qemu import dump_memory, qemu_guest, wait_for
 
 from mempattern import Region
-from mempattern.errors import GuestError, KVMError, UsageError
+from mempattern.errors import GuestError, KVMError, RegionError, UsageError
 from mempattern.microvm import PATTERNS, MicroVM, Workload
 
 _spec = importlib.util.spec_from_file_location(
@@ -115,8 +115,8 @@ def test_a_reboot_changes_the_workload_and_nothing_else():
         assert interval.pages("a").tolist() == [*range(10), 100, 200]
         assert vm.steps() == 13
         vm.resume()
-        vm.reboot(Workload("no-such-pattern"))
-        with pytest.raises(GuestError, match="no-such-pattern"):
+        vm.reboot(Workload("idle", n_pages=0))
+        with pytest.raises(GuestError, match="unusable value: pages=0"):
             vm.step(1)
         with pytest.raises(UsageError, match="has 1 vCPUs"):
             vm.reboot([workload("sweep")] * 2)
@@ -134,13 +134,14 @@ def test_what_cannot_run_is_refused():
         MicroVM(RAM, Workload(), logging="none")
     with pytest.raises(UsageError, match="power of two"):
         MicroVM(RAM, Workload(), logging="ring", ring_entries=1000)
-    with MicroVM(RAM, Workload("nonsense")) as vm, pytest.raises(GuestError, match="nonsense"):
-        vm.step(1)
-    for pattern in ("uniform seed=9", "", 3, "\ud800", "UNIFORM"):
+    with pytest.raises(RegionError, match="pages of 4096 bytes, not of 65536"):
+        MicroVM([Region("a", 700, 65536)], Workload())
+    for pattern in ("uniform seed=9", "", 3, "\ud800", "UNIFORM", "nonsense", ["idle"]):
         with pytest.raises(UsageError, match="a pattern is one of"):
             Workload(pattern)
-    with pytest.raises(UsageError, match="phases are two"):
-        Workload("phased", phases=("idle",))
+    for phases in (("idle",), 5, "ab", (1, 2), ("idle", "phased"), ("idle", "x"), {"idle": 1}):
+        with pytest.raises(UsageError, match="phases are two patterns of"):
+            Workload("phased", phases=phases)
     for field in ("n_pages", "first_page", "seed", "rate"):
         with pytest.raises(UsageError, match=f"{field} must be a whole number"):
             Workload(**{field: -1})
@@ -181,6 +182,22 @@ def test_a_step_that_another_thread_ends_says_so():
 
 
 @pytest.mark.usefixtures("kvm")
+def test_a_guest_that_died_in_a_free_run_is_told_of():
+    with MicroVM(RAM, Workload("sweep", N_PAGES + 10)) as vm:
+        vm.check()
+        vm.resume()
+        said = ""
+        for _ in range(600):
+            try:
+                vm.check()
+            except GuestError as error:
+                said = str(error)
+                break
+            time.sleep(0.05)
+        assert "vCPU 0 died" in said
+
+
+@pytest.mark.usefixtures("kvm")
 def test_a_step_out_of_time_says_so():
     with MicroVM(RAM, workload("uniform")) as vm:
         with pytest.raises(GuestError, match="not done in time"):
@@ -191,10 +208,14 @@ def test_a_step_out_of_time_says_so():
 
 
 @pytest.mark.usefixtures("kvm")
-def test_a_forked_child_is_refused_and_does_not_hang():
+@pytest.mark.parametrize("doing", ["running", "parked"])
+def test_a_forked_child_is_refused_and_does_not_hang(doing):
+    """Its copy of the VM has locks and waiters, but none of the threads they belong to."""
     with MicroVM(RAM, workload("uniform"), logging="ring", ring_entries=1024) as vm:
         source = vm.dirty_source()
-        vm.resume()
+        vm.step(5)  # the vCPU's thread waits, parked
+        if doing == "running":
+            vm.resume()
         child = os.fork()
         if child == 0:
             faulthandler.dump_traceback_later(20)  # says where, should it hang
@@ -209,20 +230,27 @@ def test_a_forked_child_is_refused_and_does_not_hang():
                 vm.close()
             finally:  # never back into pytest, whatever was raised
                 os._exit(refused)
-        done = (0, 0)
-        for _ in range(600):  # not by the clock: a machine that was suspended has jumped it
-            done = os.waitpid(child, os.WNOHANG)
-            if done[0]:
-                break
-            time.sleep(0.05)
-        else:
-            where = [Path(f"/proc/{child}/{name}").read_text() for name in ("wchan", "stack")]
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            pytest.fail(f"the child hangs, in the kernel at {where}")
-        assert os.waitstatus_to_exitcode(done[1]) == 5
+        assert end_of(child) == 5
         vm.pause()
         source.collect()
+
+
+def end_of(child):
+    """The exit code of a forked child, which is killed if it hangs."""
+    for _ in range(600):  # not by the clock: a machine that was suspended has jumped it
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.05)
+    where = []
+    try:
+        for name in ("wchan", "stack"):
+            with suppress(OSError):  # root only
+                where.append(Path(f"/proc/{child}/{name}").read_text())
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    pytest.fail(f"the child hangs, in the kernel at {where}")
 
 
 @pytest.mark.usefixtures("kvm")

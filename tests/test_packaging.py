@@ -4,10 +4,13 @@ import re
 import sqlite3
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+
+import mempattern
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -40,6 +43,12 @@ def test_a_wheel_imports_from_an_empty_directory(tmp_path):
         [sys.executable, "-S", "-c", program], cwd=empty, check=True, capture_output=True, text=True
     )
     assert all(line.startswith(str(alone)) for line in done.stdout.splitlines()), done.stdout
+
+
+def test_the_version_is_the_same_wherever_it_is_written():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (meson,) = re.findall(r"\n  version: '(.+?)'", (ROOT / "meson.build").read_text())
+    assert mempattern.__version__ == project["version"] == meson
 
 
 @pytest.mark.usefixtures("kvm")

@@ -329,6 +329,9 @@ def test_an_unknown_region_is_named_with_those_there_are():
     for ask in (stats.groups, stats.seen):
         with pytest.raises(errors.RegionError, match=r"no region 'vga'; there are \['ram'\]"):
             ask("vga")
+        for name in (["ram"], {}, None, 0):
+            with pytest.raises(errors.RegionError, match="no region"):
+                ask(name)
 
 
 # ---- larger than the cache ---------------------------------------------------------------------

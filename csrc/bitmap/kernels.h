@@ -59,8 +59,8 @@ struct mpat_pass {
     mpat_seen seen; /* out; zeroed by the caller */
 };
 
-/* Slots of one region's ring, all of them seen. */
-struct mpat_ring_view {
+/* Slots of one region in a history, all of them seen. */
+struct mpat_history_view {
     const uint64_t *words, *lines;
     uint64_t words_stride, lines_stride; /* from one slot to the next */
     uint32_t n_slots;
@@ -76,7 +76,7 @@ struct mpat_kernel {
     /* slot = in */
     void (*append)(const struct mpat_input *in, const struct mpat_slot *slot);
     /* out = bits set in at least at_least (>= 1) of the slots */
-    void (*hot)(const struct mpat_ring_view *ring, uint32_t at_least, uint64_t *out);
+    void (*hot)(const struct mpat_history_view *history, uint32_t at_least, uint64_t *out);
 };
 
 extern const struct mpat_kernel mpat_kernel_scalar;

@@ -352,7 +352,7 @@ static void pass(struct mpat_pass *p)
     stores_done();
 }
 
-#include "ring.inc.h"
+#include "history.inc.h"
 
 const struct mpat_kernel KERNEL_SYMBOL = {
     .name = KERNEL_NAME,

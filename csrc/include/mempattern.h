@@ -168,8 +168,8 @@ typedef struct mpat_groups {
  * appended to by mpat_stats_update() in the same pass over memory, must outlive the stats and can
  * belong to one mpat_stats only. Without it the stats keep the previous bitmap themselves.
  *
- * -EINVAL: no region, a region of 0 pages, group_pages 0 or no multiple of 64, half_life_s not
- * positive and finite, a history that does not fit. -ENOMEM.
+ * -EINVAL: no region, a region of 0 pages, group_pages 0 or no multiple of 64, half_life_s below a
+ * nanosecond (1e-9) or not finite, a history that does not fit. -ENOMEM.
  */
 MPAT_API int mpat_stats_create(const uint64_t *region_pages, size_t n_regions,
                                uint32_t group_pages, double half_life_s, mpat_history *history,
@@ -308,11 +308,13 @@ MPAT_API int mpat_kvm_ring_drain(mpat_kvm_ring *ring, mpat_kvm_fault *fault);
  * exits: kick every vCPU out of KVM_RUN first where the last page matters.
  *
  * -ENOENT: an entry named a memslot that was not given. -ERANGE: an entry lay past its memslot's
- * end. -ESTALE: somebody else harvested one of the rings. -EPROTO: KVM did not reset what was
- * harvested; a vCPU is not this VM's, or the rings have another reader. In each case the other
- * pages are kept and come with the next collection, whose lost_pages tells of those that cannot.
- * -EOVERFLOW, now and ever after: a ring was found full to its last entry. KVM has overwritten
- * entries and its rings cannot be used any more.
+ * end. -ESTALE: somebody else harvested one of the rings. In each case the other pages are kept and
+ * come with the next collection, whose lost_pages tells of those that cannot.
+ *
+ * Two are for ever, every later collection gives them again, and all pages must be taken as dirty.
+ * -EPROTO: KVM did not reset what was harvested, so that it will not log these pages again; a vCPU
+ * is not this VM's, or the rings have another reader. -EOVERFLOW: a ring was found full to its last
+ * entry. KVM has overwritten entries and its rings cannot be used any more.
  */
 MPAT_API int mpat_kvm_ring_collect(mpat_kvm_ring *ring, uint64_t *const *bitmaps,
                                    mpat_collection *out, mpat_kvm_fault *fault);

@@ -174,15 +174,18 @@ static int set_manual_protect(mpat_kvm_log *log, uint32_t flags, mpat_kvm_fault 
  * may have made the memslots with INITIALLY_SET: KVM has write-protected nothing yet then, and
  * splits and protects huge mappings only when it clears in that very mode
  * (kvm_arch_mmu_enable_log_dirty_pt_masked). So the dropping is done in it, whatever is asked for;
- * where the memslots were made otherwise it makes no difference.
+ * where the memslots were made otherwise it makes no difference. Where it fails, the VM is not left
+ * in a mode that nobody asked for.
  */
 static int begin_log(mpat_kvm_log *log, uint32_t flags, uint32_t offered, mpat_kvm_fault *fault)
 {
-    int error = set_manual_protect(log, offered, fault);
+    int error = set_manual_protect(log, offered, fault), mode_error;
 
-    if (!error)
-        error = drop_logged(log, fault);
-    return error ? error : set_manual_protect(log, flags, fault);
+    if (error)
+        return error;
+    error = drop_logged(log, fault);
+    mode_error = set_manual_protect(log, flags, error ? NULL : fault);
+    return error ? error : mode_error;
 }
 
 static int check_slots(const mpat_kvm_log *log, mpat_kvm_fault *fault)
@@ -298,7 +301,7 @@ int mpat_kvm_log_collect(mpat_kvm_log *log, uint64_t *const *bitmaps, mpat_colle
     int64_t begin_ns = mpat_now_ns();
     int error;
 
-    if (!log || !bitmaps || !out)
+    if (!log || !out || !mpat_kvm_has_bitmaps(bitmaps, log->n_slots))
         return mpat_kvm_fail(fault, -EINVAL, "arguments", 0, 0);
     if (atomic_flag_test_and_set(&log->busy))
         return mpat_kvm_fail(fault, -EBUSY, "collect", 0, 0);

@@ -39,9 +39,10 @@ struct mpat_kvm_ring {
     uint64_t lost_pages;
     uint64_t harvested;  /* entries in the interval under way */
     uint64_t unreset;    /* entries harvested that KVM has not reset yet */
-    int failure;         /* the first failure that no collect has reported yet, or 0 */
-    int overflowed;      /* KVM and we will never agree again where the rings stand */
+    int failure;         /* the worst that no collect has reported yet, or 0; the first of these */
     mpat_kvm_fault why;  /* of that failure */
+    int broken;          /* or the error of every collection from now on: KVM and we will never
+                          * agree again where the rings stand */
     size_t n_slots;
     struct ring_slot *slots;  /* as given by the caller */
     struct ring_slot **sorted; /* the same by slot number, for look-up */
@@ -49,10 +50,16 @@ struct mpat_kvm_ring {
     struct vcpu_ring rings[];
 };
 
+/* Was all of the rings taken and reset all the same? */
+static int is_benign(int error)
+{
+    return error == -ENOENT || error == -ERANGE || error == -ESTALE;
+}
+
 static void note_failure(mpat_kvm_ring *ring, int error, const char *call, uint32_t slot,
                          uint64_t page)
 {
-    if (ring->failure)
+    if (ring->failure && (is_benign(error) || !is_benign(ring->failure)))
         return;
     ring->failure = error;
     mpat_kvm_fail(&ring->why, error, call, slot, page);
@@ -168,7 +175,7 @@ static void drain(mpat_kvm_ring *ring)
 {
     int error;
 
-    for (size_t v = 0; v < ring->n_vcpus && !ring->overflowed; v++) {
+    for (size_t v = 0; v < ring->n_vcpus && !ring->broken; v++) {
         uint32_t taken = harvest(ring, &ring->rings[v]);
 
         ring->harvested += taken;
@@ -176,13 +183,18 @@ static void drain(mpat_kvm_ring *ring)
         /* KVM stops the vCPU well before the last entry. Every entry in use means that it could
          * not; what it wrote beyond that lies on top of entries that were not harvested, and its
          * index has run ahead of the ring for good. */
-        ring->overflowed = taken == ring->n_entries;
+        if (taken == ring->n_entries)
+            ring->broken = -EOVERFLOW;
     }
     error = reset(ring);
+    /* Pages that are not reset are not protected again: further writes to them go unseen. */
+    if (error == -EPROTO && !ring->broken)
+        ring->broken = error;
+    if (ring->broken)
+        error = ring->broken;
     if (error)
-        note_failure(ring, error, "KVM_RESET_DIRTY_RINGS", 0, 0);
-    if (ring->overflowed)
-        note_failure(ring, -EOVERFLOW, "dirty ring", 0, 0);
+        note_failure(ring, error, error == -EOVERFLOW ? "dirty ring" : "KVM_RESET_DIRTY_RINGS", 0,
+                     0);
 }
 
 int mpat_kvm_ring_drain(mpat_kvm_ring *ring, mpat_kvm_fault *fault)
@@ -220,7 +232,7 @@ int mpat_kvm_ring_collect(mpat_kvm_ring *ring, uint64_t *const *bitmaps, mpat_co
     int64_t begin_ns = mpat_now_ns();
     int error;
 
-    if (!ring || !bitmaps || !out)
+    if (!ring || !out || !mpat_kvm_has_bitmaps(bitmaps, ring->n_slots))
         return mpat_kvm_fail(fault, -EINVAL, "arguments", 0, 0);
     if (getpid() != ring->owner)
         return mpat_kvm_fail(fault, -EIO, "fork", 0, 0);
@@ -254,6 +266,7 @@ int mpat_kvm_ring_collect(mpat_kvm_ring *ring, uint64_t *const *bitmaps, mpat_co
 /*
  * Is this page of the vCPU's file part of its dirty ring? KVM refuses a private mapping of ring
  * pages alone (kvm_vcpu_mmap), while touching a shared mapping past the ring would be SIGBUS.
+ * 1 or 0, or the negative errno of a mapping that failed for another reason.
  */
 static int in_ring(int vcpu_fd, uint64_t page, size_t page_bytes)
 {
@@ -261,24 +274,39 @@ static int in_ring(int vcpu_fd, uint64_t page, size_t page_bytes)
     void *map = mmap(NULL, page_bytes, PROT_READ, MAP_PRIVATE, vcpu_fd, offset);
 
     if (map == MAP_FAILED)
-        return errno == EINVAL;
+        return errno == EINVAL ? 1 : -errno;
     munmap(map, page_bytes);
+    return 0;
+}
+
+static int check_ring_pages(int vcpu_fd, uint64_t n_pages, size_t page_bytes,
+                            mpat_kvm_fault *fault)
+{
+    const uint64_t pages[] = {0, n_pages - 1, n_pages}; /* first, last, one too far */
+    int is_in[3];
+
+    for (int i = 0; i < 3; i++) {
+        is_in[i] = in_ring(vcpu_fd, pages[i], page_bytes);
+        if (is_in[i] < 0)
+            return mpat_kvm_fail(fault, is_in[i], "mmap of the vCPU", 0, 0);
+    }
+    if (!is_in[0])
+        return mpat_kvm_fail(fault, -ENXIO, "KVM_CAP_DIRTY_LOG_RING", 0, 0);
+    if (!is_in[1] || is_in[2])
+        return mpat_kvm_fail(fault, -ERANGE, "KVM_CAP_DIRTY_LOG_RING", 0, 0);
     return 0;
 }
 
 static int map_vcpu(mpat_kvm_ring *ring, struct vcpu_ring *vcpu, int fd, mpat_kvm_fault *fault)
 {
     size_t page_bytes = (size_t)sysconf(_SC_PAGESIZE);
-    uint64_t n_ring_pages = ring->map_bytes / page_bytes;
     int error = mpat_kvm_check_fd(fd, "kvm-vcpu", fault);
     void *map;
 
+    if (!error)
+        error = check_ring_pages(fd, ring->map_bytes / page_bytes, page_bytes, fault);
     if (error)
         return error;
-    if (!in_ring(fd, 0, page_bytes))
-        return mpat_kvm_fail(fault, -ENXIO, "KVM_CAP_DIRTY_LOG_RING", 0, 0);
-    if (!in_ring(fd, n_ring_pages - 1, page_bytes) || in_ring(fd, n_ring_pages, page_bytes))
-        return mpat_kvm_fail(fault, -ERANGE, "KVM_CAP_DIRTY_LOG_RING", 0, 0);
     map = mmap(NULL, ring->map_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
                (off_t)(KVM_DIRTY_LOG_PAGE_OFFSET * page_bytes));
     if (map == MAP_FAILED)
@@ -363,7 +391,7 @@ static int begin_ring(mpat_kvm_ring *ring, mpat_kvm_fault *fault)
     if (error)
         return mpat_kvm_fail(fault, error, "KVM_RESET_DIRTY_RINGS", 0, 0);
     drain(ring);
-    if (ring->failure && ring->failure != -ENOENT && ring->failure != -ERANGE) {
+    if (ring->failure && !is_benign(ring->failure)) {
         if (fault)
             *fault = ring->why;
         return ring->failure;
@@ -436,6 +464,7 @@ void mpat_kvm_ring_close(mpat_kvm_ring *ring)
     free(ring->slots);
     free(ring->sorted);
     close(ring->vm_fd);
-    pthread_mutex_destroy(&ring->lock);
+    if (getpid() == ring->owner) /* a child's copy may be locked, and never unlocked */
+        pthread_mutex_destroy(&ring->lock);
     free(ring);
 }

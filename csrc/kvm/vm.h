@@ -11,6 +11,17 @@
 /* 0, or the reason why these memslots cannot be logged. */
 int mpat_kvm_check_memslots(const mpat_memslot *slots, size_t n_slots, mpat_kvm_fault *fault);
 
+/* One bitmap for each slot, and none of them NULL? */
+static inline int mpat_kvm_has_bitmaps(uint64_t *const *bitmaps, size_t n_slots)
+{
+    if (!bitmaps)
+        return 0;
+    for (size_t i = 0; i < n_slots; i++)
+        if (!bitmaps[i])
+            return 0;
+    return 1;
+}
+
 /* 0 when fd is a KVM object of that kind ("kvm-vm", "kvm-vcpu"), else -EBADF or -ENOTTY. */
 int mpat_kvm_check_fd(int fd, const char *kind, mpat_kvm_fault *fault);
 

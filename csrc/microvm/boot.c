@@ -75,8 +75,7 @@ int mpat_boot_load_image(uint8_t *boot, const void *image, size_t image_bytes, u
     return 0;
 }
 
-int mpat_boot_write_info(uint8_t *boot, size_t index, const char *cmdline, uint32_t tsc_khz,
-                         uint32_t *info)
+uint32_t mpat_boot_write_info(uint8_t *boot, size_t index, const char *cmdline, uint32_t tsc_khz)
 {
     uint32_t address = (uint32_t)(INFO_BASE + index * MPAT_PAGE_BYTES);
     /* Multiboot 0.6.96, 3.3: flags, mem_lower, mem_upper, boot_device, cmdline. */
@@ -84,16 +83,13 @@ int mpat_boot_write_info(uint8_t *boot, size_t index, const char *cmdline, uint3
     char *text = (char *)boot + address + CMDLINE_OFFSET;
     size_t room = MPAT_PAGE_BYTES - CMDLINE_OFFSET;
 
-    if (strnlen(cmdline, MPAT_MICROVM_MAX_CMDLINE + 1) > MPAT_MICROVM_MAX_CMDLINE)
-        return -EINVAL;
     memcpy(boot + address, words, sizeof words);
     /* In front, where a loader puts the file name: a later tsc_khz= of the caller's own wins. */
     if (tsc_khz)
         snprintf(text, room, "tsc_khz=%u %s", (unsigned)tsc_khz, cmdline);
     else
         snprintf(text, room, "%s", cmdline);
-    *info = address;
-    return 0;
+    return address;
 }
 
 mpat_control *mpat_boot_control(uint8_t *boot, uint32_t address)

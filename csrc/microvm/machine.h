@@ -104,10 +104,9 @@ int mpat_boot_load_image(uint8_t *boot, const void *image, size_t image_bytes, u
 
 /*
  * Write vCPU `index`'s multiboot information, with its command line and the TSC frequency (0: not
- * known). *info is its guest-physical address. -EINVAL: the command line is too long.
+ * known). Returns its guest-physical address.
  */
-int mpat_boot_write_info(uint8_t *boot, size_t index, const char *cmdline, uint32_t tsc_khz,
-                         uint32_t *info);
+uint32_t mpat_boot_write_info(uint8_t *boot, size_t index, const char *cmdline, uint32_t tsc_khz);
 
 /* The control block at a guest-physical address; NULL when not aligned or not in boot memory. */
 mpat_control *mpat_boot_control(uint8_t *boot, uint32_t address);

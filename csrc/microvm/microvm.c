@@ -22,12 +22,22 @@
 
 /* ---- making it ----------------------------------------------------------------------------- */
 
+static bool are_valid(const char *const *cmdlines, size_t n)
+{
+    if (!cmdlines)
+        return false;
+    for (size_t i = 0; i < n; i++)
+        if (!cmdlines[i] ||
+            strnlen(cmdlines[i], MPAT_MICROVM_MAX_CMDLINE + 1) > MPAT_MICROVM_MAX_CMDLINE)
+            return false;
+    return true;
+}
+
 static bool is_valid(const mpat_microvm_config *config)
 {
     uint64_t room = (RAM_END - MPAT_MICROVM_RAM_BASE) / MPAT_PAGE_BYTES;
 
-    if (!config->image || !config->slot_pages || config->n_slots == 0 || !config->cmdlines ||
-        config->n_vcpus == 0 || config->n_vcpus > MPAT_MICROVM_MAX_VCPUS ||
+    if (!config->image || !config->slot_pages || config->n_slots == 0 || config->n_vcpus == 0 || config->n_vcpus > MPAT_MICROVM_MAX_VCPUS ||
         (unsigned)config->log > MPAT_MICROVM_RING)
         return false;
     for (size_t i = 0; i < config->n_slots; i++) {
@@ -35,10 +45,7 @@ static bool is_valid(const mpat_microvm_config *config)
             return false;
         room -= config->slot_pages[i];
     }
-    for (size_t i = 0; i < config->n_vcpus; i++)
-        if (!config->cmdlines[i])
-            return false;
-    return true;
+    return are_valid(config->cmdlines, config->n_vcpus);
 }
 
 /* An empty VM that destroy accepts at any time from now on. */
@@ -69,10 +76,15 @@ static mpat_microvm *allocate(size_t n_slots)
 
 static int open_kvm(mpat_microvm *vm)
 {
+    int version;
+
     vm->kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
     if (vm->kvm_fd < 0)
         return -errno;
-    if (ioctl(vm->kvm_fd, KVM_GET_API_VERSION, 0) != KVM_API_VERSION)
+    version = ioctl(vm->kvm_fd, KVM_GET_API_VERSION, 0);
+    if (version < 0)
+        return -ENOTTY;
+    if (version != KVM_API_VERSION)
         return -ENOTSUP;
     do /* a signal interrupts this one on some kernels */
         vm->vm_fd = ioctl(vm->kvm_fd, KVM_CREATE_VM, 0);
@@ -181,8 +193,11 @@ void mpat_microvm_destroy(mpat_microvm *vm)
     if (vm->kvm_fd >= 0)
         close(vm->kvm_fd);
     mpat_memory_unmap(vm);
-    pthread_cond_destroy(&vm->changed);
-    pthread_mutex_destroy(&vm->lock);
+    if (is_ours(vm)) {
+        /* A child's copy counts its parent's waiters, for whom pthread_cond_destroy would wait. */
+        pthread_cond_destroy(&vm->changed);
+        pthread_mutex_destroy(&vm->lock);
+    }
     free(vm->image);
     free(vm->slots);
     free(vm);
@@ -239,18 +254,36 @@ static struct timespec deadline_after(int64_t ns)
     return when;
 }
 
-/* 0, or -ETIMEDOUT after timeout_ns; a negative timeout never ends. */
-static int wait_all_parked(mpat_microvm *vm, int64_t timeout_ns)
+/* Has every vCPU the target it was given? Another call may have changed them meanwhile. */
+static bool have_targets(const mpat_microvm *vm, const uint64_t *targets)
+{
+    for (size_t i = 0; i < vm->n_vcpus; i++)
+        if (vm->vcpus[i].target != targets[i])
+            return false;
+    return true;
+}
+
+/*
+ * 0, or -ETIMEDOUT after timeout_ns; a negative timeout never ends. With targets, -EINTR once the
+ * vCPUs have others.
+ */
+static int wait_all_parked(mpat_microvm *vm, const uint64_t *targets, int64_t timeout_ns)
 {
     struct timespec deadline = deadline_after(timeout_ns < 0 ? 0 : timeout_ns);
+    bool late = false;
 
-    while (!all_parked(vm)) {
+    for (;;) {
+        if (targets && !have_targets(vm, targets))
+            return -EINTR;
+        if (all_parked(vm))
+            return 0;
+        if (late)
+            return -ETIMEDOUT;
         if (timeout_ns < 0)
             pthread_cond_wait(&vm->changed, &vm->lock);
-        else if (pthread_cond_timedwait(&vm->changed, &vm->lock, &deadline) == ETIMEDOUT)
-            return all_parked(vm) ? 0 : -ETIMEDOUT;
+        else
+            late = pthread_cond_timedwait(&vm->changed, &vm->lock, &deadline) == ETIMEDOUT;
     }
-    return 0;
 }
 
 /* Kick the vCPUs that did not come to the end of a step, and park them where they stand. */
@@ -263,7 +296,7 @@ static void hold_stragglers(mpat_microvm *vm)
             mpat_vcpu_kick(vcpu);
         }
     }
-    wait_all_parked(vm, -1);
+    wait_all_parked(vm, NULL, -1);
 }
 
 static void park_all(mpat_microvm *vm)
@@ -273,7 +306,7 @@ static void park_all(mpat_microvm *vm)
         if (!mpat_vcpu_is_parked(vcpu))
             mpat_vcpu_aim(vcpu, mpat_vcpu_steps(vcpu));
     }
-    if (wait_all_parked(vm, PATIENCE_NS))
+    if (wait_all_parked(vm, NULL, PATIENCE_NS))
         hold_stragglers(vm);
 }
 
@@ -304,15 +337,6 @@ static void aim_all(mpat_microvm *vm, uint64_t n_steps)
     }
 }
 
-/* Has every vCPU the target it was given? Another call may have changed them meanwhile. */
-static bool have_targets(const mpat_microvm *vm, const uint64_t *targets)
-{
-    for (size_t i = 0; i < vm->n_vcpus; i++)
-        if (vm->vcpus[i].target != targets[i])
-            return false;
-    return true;
-}
-
 int mpat_microvm_step(mpat_microvm *vm, uint64_t n_steps, int64_t timeout_ns)
 {
     uint64_t targets[MPAT_MICROVM_MAX_VCPUS];
@@ -327,10 +351,8 @@ int mpat_microvm_step(mpat_microvm *vm, uint64_t n_steps, int64_t timeout_ns)
         aim_all(vm, n_steps);
         for (size_t i = 0; i < vm->n_vcpus; i++)
             targets[i] = vm->vcpus[i].target;
-        error = wait_all_parked(vm, timeout_ns);
-        if (!have_targets(vm, targets))
-            error = -EINTR;
-        else if (error)
+        error = wait_all_parked(vm, targets, timeout_ns);
+        if (error == -ETIMEDOUT)
             park_all(vm);
         if (!error || any_died(vm))
             error = outcome(vm);
@@ -368,12 +390,9 @@ int mpat_microvm_pause(mpat_microvm *vm)
 
 int mpat_microvm_reboot(mpat_microvm *vm, const char *const *cmdlines)
 {
-    int error = 0;
+    int error;
 
-    for (size_t i = 0; cmdlines && i < vm->n_vcpus; i++)
-        if (!cmdlines[i])
-            error = -EINVAL;
-    if (!cmdlines || error)
+    if (!are_valid(cmdlines, vm->n_vcpus))
         return -EINVAL;
     if (!is_ours(vm))
         return -ECHILD;

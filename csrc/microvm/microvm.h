@@ -58,10 +58,11 @@ typedef struct mpat_microvm_state {
 /*
  * Make the VM; every vCPU is parked before its first instruction. The total of the slots must end
  * below 3 GiB of guest-physical memory; a command line is at most MPAT_MICROVM_MAX_CMDLINE bytes.
- * A vCPU's thread blocks all signals and keeps SIGUSR1, directed to it alone, for its kicks.
+ * A vCPU's thread blocks all signals and keeps SIGSTKFLT, which nothing else sends, for its kicks.
  *
  * -EINVAL: bad image, sizes or cmdlines. -ENOENT, -EACCES, -EPERM, ...: /dev/kvm does not open.
- * -ENOTSUP: KVM lacks the asked logging, or this is not x86-64.
+ * -ENOTTY: /dev/kvm is not KVM's device. -ENOTSUP: KVM lacks the asked logging, or this is not
+ * x86-64.
  */
 int mpat_microvm_create(const mpat_microvm_config *config, mpat_microvm **out);
 
@@ -88,8 +89,8 @@ int mpat_microvm_set_ring(mpat_microvm *vm, mpat_kvm_ring *ring);
  *
  * timeout_ns < 0 waits for ever. -ETIMEDOUT: not done after timeout_ns; the VM is paused and what
  * was left of the steps is dropped. -EIO: a vCPU died, see its state (-EFAULT there: it touched
- * memory that is not; -EINVAL: the guest refused its command line, see the console). -EINTR:
- * another thread paused, resumed or stepped the VM meanwhile. -ENODATA: a vCPU came to the end of
+ * memory that is not; -EINVAL: the guest refused its command line, see the console). -EINTR, at
+ * once: another thread paused, resumed or stepped the VM meanwhile. -ENODATA: a vCPU came to the end of
  * its steps= first. -ENOBUFS: a ring was full and no ring is set; drain it and step again, what
  * was left of the steps is dropped. The other vCPUs have done all theirs.
  */
@@ -108,7 +109,7 @@ int mpat_microvm_pause(mpat_microvm *vm);
 /*
  * Park every vCPU and start its guest anew with another command line, cmdlines[i] for vCPU i. RAM,
  * its dirty log, the console and the steps done so far stay. -EIO: a vCPU is dead; -EINVAL: a
- * missing or too long command line.
+ * missing or too long command line, and the guest stays as it was.
  */
 int mpat_microvm_reboot(mpat_microvm *vm, const char *const *cmdlines);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A ring of the last bitmaps of every region. */
+/* The last bitmaps of every region. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -199,10 +199,10 @@ int mpat_history_hot_pages(mpat_history *history, size_t region, uint32_t at_lea
         return -EBUSY;
     const struct region *g = &history->regions[region];
     /* Slots fill from the first on: those seen are the first `length`, in any order. */
-    const struct mpat_ring_view ring = {g->words,        g->lines,
-                                        g->words_stride, g->lines_stride,
-                                        mpat_history_length(history), g->n_words};
-    kernel->hot(&ring, at_least, out);
+    const struct mpat_history_view view = {g->words,        g->lines,
+                                           g->words_stride, g->lines_stride,
+                                           mpat_history_length(history), g->n_words};
+    kernel->hot(&view, at_least, out);
     mpat_history_leave(history);
     return 0;
 }

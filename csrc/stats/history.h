@@ -8,7 +8,8 @@
 #include "kernels.h"
 
 /*
- * One user at a time, by a flag and not a lock: who comes second is told so. Every object has one.
+ * One user at a time, by a flag and not a lock: who comes second is told so. Histories and
+ * statistics have one each.
  */
 typedef atomic_int mpat_busy;
 

@@ -15,6 +15,7 @@
  * weight of all the observed time. Instead of shrinking every sum as time passes, sums are kept in
  * a unit that shrinks: `grown` seconds after the unit was set, a page adds 2^(grown/h) times more.
  */
+#define MIN_HALF_LIFE 1e-9 /* seconds: far from where its reciprocal is infinite */
 #define MAX_GROWTH 500.0 /* half-lives; 2^500 times any number of pages is far from overflow */
 
 struct region {
@@ -108,7 +109,7 @@ int mpat_stats_create(const uint64_t *region_pages, size_t n_regions, uint32_t g
 {
     mpat_stats *s;
     if (mpat_regions_check(region_pages, n_regions) || group_pages == 0 || group_pages % 64 ||
-        !isfinite(half_life_s) || half_life_s <= 0 || out == NULL)
+        !isfinite(half_life_s) || half_life_s < MIN_HALF_LIFE || out == NULL)
         return -EINVAL;
     int err = allocate(region_pages, n_regions, group_pages / 64, &s);
     if (err)

@@ -9,8 +9,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
+
+#include <linux/kvm.h>
 
 #include "mempattern.h"
 #include "microvm.h"
@@ -204,7 +207,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: test_kvm_guest GUEST.ELF\n");
         return 1;
     }
-    if (kvm < 0) {
+    if (kvm < 0 || ioctl(kvm, KVM_GET_API_VERSION, 0) < 0) {
         printf("skipped: /dev/kvm: %s\n", strerror(errno));
         return 77;
     }

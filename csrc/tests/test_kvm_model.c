@@ -66,6 +66,8 @@ static struct {
     int known;           /* what KVM_CHECK_EXTENSION says of it */
     int interrupts;      /* so many calls return EINTR first */
     int fail_get_of;     /* memslot whose next GET fails with EIO, or -1 */
+    int fail_reset;      /* the next RESET fails with this error */
+    int fail_mmap;       /* so does every mmap */
     struct kvm_dirty_gfn ring[RING] __attribute__((aligned(4096)));
     int has_ring;
     uint32_t pushed, cleared; /* free-running indices of KVM */
@@ -164,7 +166,11 @@ static int model_clear(const struct kvm_clear_dirty_log *log)
 static int model_reset(void)
 {
     uint32_t n = 0;
+    int error = kvm.fail_reset;
 
+    kvm.fail_reset = 0;
+    if (error)
+        return fail_with(error);
     if (kvm.n_resets++ % 2 && kvm.every_other_reset)
         return 0;
     while (kvm.cleared != kvm.pushed &&
@@ -203,6 +209,10 @@ static void *model_mmap(void *at, size_t n, int protection, int flags, int fd, o
     size_t page = (size_t)offset / PAGE - KVM_DIRTY_LOG_PAGE_OFFSET;
 
     (void)at, (void)n, (void)protection, (void)fd;
+    if (kvm.fail_mmap) {
+        errno = kvm.fail_mmap;
+        return MAP_FAILED;
+    }
     if (flags & MAP_PRIVATE) { /* kvm_vcpu_mmap: ring pages must be shared */
         errno = EINVAL;
         return kvm.has_ring && page < sizeof kvm.ring / PAGE ? MAP_FAILED : (void *)kvm.ring;
@@ -374,7 +384,7 @@ static void test_log_sees_other_sizes(void)
 {
     mpat_collection collection;
     mpat_kvm_fault fault;
-    mpat_kvm_log *log;
+    mpat_kvm_log *log = NULL;
 
     for (uint64_t size = 1; size <= 260; size++) {
         int expected = size == 128 ? 0 : -ERANGE;
@@ -415,6 +425,22 @@ static void test_log_sees_other_sizes(void)
     }
 }
 
+static void test_log_takes_nothing_without_bitmaps(void)
+{
+    uint64_t *const one[] = {bitmaps[0], NULL};
+    mpat_collection collection;
+    mpat_kvm_log *log;
+
+    start(130, 128);
+    log = open_log(0);
+    write_page(0, 3);
+    CHECK(mpat_kvm_log_collect(log, one, &collection, NULL) == -EINVAL);
+    CHECK(mpat_kvm_log_collect(log, NULL, &collection, NULL) == -EINVAL);
+    CHECK(mpat_kvm_log_collect(log, bitmaps, &collection, NULL) == 0);
+    CHECK(count(bitmaps[0], 130) == 1 && collection.lost_pages == 0);
+    mpat_kvm_log_close(log);
+}
+
 static void test_log_refuses(void)
 {
     const mpat_memslot twice[] = {{0, 130}, {0, 130}}, empty[] = {{0, 0}},
@@ -439,6 +465,13 @@ static void test_log_refuses(void)
     CHECK(mpat_kvm_log_open(5, both, 2, 1, &log, &fault) == -ENOTSUP);
     CHECK(mpat_kvm_log_open(5, both, 2, 0, &log, &fault) == 0); /* an old kernel, the old way */
     mpat_kvm_log_close(log);
+    for (uint32_t flags = 0; flags <= 3; flags += 3) { /* fails when it has begun already */
+        start(130, 128);
+        kvm.manual = 1;
+        kvm.fail_get_of = 1;
+        CHECK(mpat_kvm_log_open(5, both, 2, flags, &log, &fault) == -EIO && fault.slot == 1);
+        CHECK(kvm.manual == flags);
+    }
     mpat_kvm_log_close(NULL);
 }
 
@@ -568,10 +601,68 @@ static void test_ring_tells_of_another_reader(void)
     CHECK(mpat_kvm_ring_collect(ring, bitmaps, &collection, &fault) == -ESTALE);
     CHECK(mpat_kvm_ring_collect(ring, bitmaps, &collection, NULL) == 0);
     CHECK(count(bitmaps[0], 130) == 1 && has(bitmaps[0], 9) && collection.lost_pages > 0);
+    mpat_kvm_ring_close(ring);
+}
 
-    push(0, 3); /* a vCPU of another VM: this one's RESET does nothing to it */
+/* A vCPU of another VM: this one's RESET does nothing to it, and its page is never logged again. */
+static void test_ring_without_reset_is_for_ever(void)
+{
+    mpat_collection collection;
+    mpat_kvm_fault fault;
+    mpat_kvm_ring *ring;
+
+    start(130, 128);
+    ring = open_ring();
+    push(0, 3);
     kvm.cleared++;
-    CHECK(mpat_kvm_ring_collect(ring, bitmaps, &collection, &fault) == -EPROTO);
+    for (int round = 0; round < 3; round++) {
+        CHECK(mpat_kvm_ring_collect(ring, bitmaps, &collection, &fault) == -EPROTO);
+        CHECK(strcmp(fault.call, "KVM_RESET_DIRTY_RINGS") == 0);
+    }
+    CHECK(mpat_kvm_ring_drain(ring, NULL) == -EPROTO);
+    mpat_kvm_ring_close(ring);
+}
+
+/* What ends a vCPU must not hide behind what does not, in whatever order they come. */
+static void test_ring_tells_the_worst(void)
+{
+    mpat_collection collection;
+    mpat_kvm_fault fault;
+    mpat_kvm_ring *ring;
+
+    start(130, 128);
+    ring = open_ring();
+    push(9, 4);
+    CHECK(mpat_kvm_ring_drain(ring, &fault) == -ENOENT);
+    push(1, 128);
+    CHECK(mpat_kvm_ring_drain(ring, &fault) == -ENOENT && fault.slot == 9); /* the first of such */
+    push(0, 1);
+    kvm.fail_reset = EIO;
+    CHECK(mpat_kvm_ring_drain(ring, &fault) == -EIO);
+    CHECK(strcmp(fault.call, "KVM_RESET_DIRTY_RINGS") == 0);
+    push(9, 4);
+    CHECK(mpat_kvm_ring_collect(ring, bitmaps, &collection, &fault) == -EIO);
+    CHECK(mpat_kvm_ring_collect(ring, bitmaps, &collection, &fault) == 0 && has(bitmaps[0], 1));
+    push(9, 4);
+    for (uint64_t i = 0; i < RING - 1; i++)
+        push(0, i % 130);
+    CHECK(mpat_kvm_ring_drain(ring, &fault) == -EOVERFLOW);
+    CHECK(mpat_kvm_ring_collect(ring, bitmaps, &collection, &fault) == -EOVERFLOW);
+    mpat_kvm_ring_close(ring);
+}
+
+static void test_ring_takes_nothing_without_bitmaps(void)
+{
+    uint64_t *const one[] = {bitmaps[0], NULL};
+    mpat_collection collection;
+    mpat_kvm_ring *ring;
+
+    start(130, 128);
+    ring = open_ring();
+    push(0, 3);
+    CHECK(mpat_kvm_ring_collect(ring, one, &collection, NULL) == -EINVAL);
+    CHECK(mpat_kvm_ring_collect(ring, bitmaps, &collection, NULL) == 0);
+    CHECK(count(bitmaps[0], 130) == 1 && collection.ring_entries == 1);
     mpat_kvm_ring_close(ring);
 }
 
@@ -608,6 +699,9 @@ static void test_ring_refuses(void)
     CHECK(mpat_kvm_ring_open(5, &vcpu, 0, both, 2, RING, &ring, NULL) == -EINVAL);
     kvm.has_ring = 0;
     CHECK(mpat_kvm_ring_open(5, &vcpu, 1, both, 2, RING, &ring, NULL) == -ENXIO);
+    kvm.has_ring = 1;
+    kvm.fail_mmap = ENOMEM; /* which says nothing about the ring */
+    CHECK(mpat_kvm_ring_open(5, &vcpu, 1, both, 2, RING, &ring, NULL) == -ENOMEM);
     mpat_kvm_ring_close(NULL);
 }
 
@@ -625,12 +719,16 @@ int main(void)
     test_log_with_a_full_last_word();
     test_log_keeps_what_a_failure_interrupts();
     test_log_sees_other_sizes();
+    test_log_takes_nothing_without_bitmaps();
     test_log_refuses();
     test_ring_goes_round();
     test_ring_is_found_anywhere();
     test_ring_resets();
     test_ring_overflow_is_for_ever();
     test_ring_tells_of_another_reader();
+    test_ring_without_reset_is_for_ever();
+    test_ring_tells_the_worst();
+    test_ring_takes_nothing_without_bitmaps();
     test_ring_names_strangers();
     test_ring_refuses();
     for (size_t i = 0; i < N_SLOTS; i++)

@@ -328,6 +328,88 @@ static void test_kicks_from_another_thread(void)
     mpat_microvm_destroy(m.vm);
 }
 
+/* A signal of the process is its own, whatever the vCPUs' threads take for their kicks. */
+static void test_signals_of_the_process_stay(void)
+{
+    static const struct timespec now = {0, 0};
+    sigset_t ours, before;
+    machine m;
+
+    sigemptyset(&ours);
+    sigaddset(&ours, SIGUSR1);
+    sigaddset(&ours, SIGUSR2);
+    sigaddset(&ours, SIGRTMAX);
+    sigprocmask(SIG_BLOCK, &ours, &before);
+    if (start_simple(&m, 64, "pattern=sweep pages=64") == 0) {
+        CHECK_EQUAL(mpat_microvm_resume(m.vm), 0);
+        kill(getpid(), SIGUSR1);
+        kill(getpid(), SIGUSR2);
+        kill(getpid(), SIGRTMAX);
+        for (int i = 0; i < 20; i++)
+            CHECK_EQUAL(mpat_microvm_kick(m.vm), 0);
+        CHECK_EQUAL(mpat_microvm_pause(m.vm), 0);
+        for (int i = 0; i < 3; i++)
+            CHECK(sigtimedwait(&ours, NULL, &now) > 0);
+    }
+    mpat_microvm_destroy(m.vm);
+    sigprocmask(SIG_SETMASK, &before, NULL);
+}
+
+static void *step_for_ever(void *argument)
+{
+    const machine *m = argument;
+
+    return (void *)(intptr_t)mpat_microvm_step(m->vm, 1 << 30, -1);
+}
+
+static void test_a_step_ends_when_another_thread_resumes(void)
+{
+    machine m;
+    pthread_t thread;
+    void *result = NULL;
+
+    if (start_simple(&m, 64, "pattern=sweep pages=64") == 0) {
+        struct timespec until;
+        CHECK_EQUAL(pthread_create(&thread, NULL, step_for_ever, &m), 0);
+        while (state_of(&m, 0).steps == 0)
+            sleep_ms(1);
+        CHECK_EQUAL(mpat_microvm_resume(m.vm), 0);
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_sec += 20;
+        if (pthread_timedjoin_np(thread, &result, &until)) {
+            CHECK(!"the step ends");
+            mpat_microvm_pause(m.vm);
+            pthread_join(thread, &result);
+        }
+        CHECK_EQUAL((intptr_t)result, -EINTR);
+        CHECK_EQUAL(state_of(&m, 0).running, 1);
+    }
+    mpat_microvm_destroy(m.vm);
+}
+
+static void test_a_refused_reboot_changes_nothing(void)
+{
+    static char too_long[MPAT_MICROVM_MAX_CMDLINE + 2];
+    uint64_t n_pages = 64;
+    const char *cmdlines[] = {"pattern=sweep pages=64", "pattern=idle"};
+    const char *wrong[] = {"pattern=idle", too_long};
+    machine m;
+
+    memset(too_long, ' ', sizeof too_long - 1);
+    if (start_machine(&m, MPAT_MICROVM_LOG, 1, &n_pages, 2, cmdlines) == 0) {
+        CHECK_EQUAL(mpat_microvm_step(m.vm, 10, LONG_NS), 0);
+        CHECK_EQUAL(mpat_microvm_reboot(m.vm, wrong), -EINVAL);
+        wrong[1] = NULL;
+        CHECK_EQUAL(mpat_microvm_reboot(m.vm, wrong), -EINVAL);
+        CHECK_EQUAL(mpat_microvm_reboot(m.vm, NULL), -EINVAL);
+        CHECK_EQUAL(mpat_microvm_step(m.vm, 10, LONG_NS), 0);
+        CHECK_EQUAL(writes(&m), 20);
+        for (uint64_t page = 0; page < 20; page++)
+            CHECK_EQUAL(counter(&m, 0, page), 1);
+    }
+    mpat_microvm_destroy(m.vm);
+}
+
 /* ---- dirty logging ------------------------------------------------------------------------- */
 
 static void test_two_vcpus_over_odd_slots(void)
@@ -893,7 +975,7 @@ int main(int argc, char **argv)
         return 2;
     }
     kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-    if (kvm < 0) {
+    if (kvm < 0 || ioctl(kvm, KVM_GET_API_VERSION, 0) < 0) {
         printf("skipped: /dev/kvm: %s\n", strerror(errno));
         return 77;
     }
@@ -910,6 +992,9 @@ int main(int argc, char **argv)
     RUN(test_timeout);
     RUN(test_free_run_then_exact_steps);
     RUN(test_kicks_from_another_thread);
+    RUN(test_signals_of_the_process_stay);
+    RUN(test_a_step_ends_when_another_thread_resumes);
+    RUN(test_a_refused_reboot_changes_nothing);
     RUN(test_two_vcpus_over_odd_slots);
     RUN(test_log);
     RUN(test_full_ring_without_a_drain);

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mempattern._native import ffi, lib
-from mempattern.errors import BitmapError, RegionError
+from mempattern.errors import BitmapError, OutOfMemoryError, RegionError
 from mempattern.interval import Bitmap, Interval
-from mempattern.regions import Region
+from mempattern.regions import PAGE_BYTES, Region
 
 _UINT64 = np.dtype("<u8")
 _UINT8 = np.dtype("u1")
@@ -43,25 +43,36 @@ class BitmapPool:
     """Guard-paged bitmaps of one size, reused once no array over them is left.
 
     A collection needs a new bitmap each time, and at 8 MiB a fresh one would cost two thousand page
-    faults.
+    faults. One is filled while the one before is still looked at; what a reader held beyond that is
+    given back to the system.
     """
 
     def __init__(self, n_pages: int) -> None:
         self._n_pages = n_pages
         self._n_words = int(lib.mpat_bitmap_words(n_pages))
         self._free: list[Any] = []
+        self._most_free = 2
 
     def take(self) -> tuple[Any, Bitmap]:
         """A pointer for C to write to, and the read-only array of the same memory."""
         pointer = self._free.pop() if self._free else self._allocate()
-        owner = ffi.gc(pointer, self._free.append)
+        owner = ffi.gc(pointer, self._give_back)
         return pointer, view(owner, pointer, "<u8", self._n_words)
+
+    def close(self) -> None:
+        """Free what is free, and from now on what becomes so."""
+        self._most_free = 0
+        self._free.clear()
+
+    def _give_back(self, pointer: Any) -> None:
+        if len(self._free) < self._most_free:
+            self._free.append(pointer)
 
     def _allocate(self) -> Any:
         n_pages = self._n_pages
         out = ffi.new("uint64_t **")
         if lib.mpat_bitmap_alloc(n_pages, out):
-            raise MemoryError(f"no memory for a bitmap of {n_pages} pages")
+            raise OutOfMemoryError(f"there is no memory for a bitmap of {n_pages} pages")
         return ffi.gc(out[0], lambda pointer: lib.mpat_bitmap_free(pointer, n_pages))
 
 
@@ -196,4 +207,9 @@ def _check_names(bitmaps: object, regions: tuple[Region, ...], names: frozenset[
 
 
 def _named(regions: Sequence[Region]) -> str:
-    return ", ".join(f"{region.name!r} of {region.n_pages} pages" for region in regions)
+    return ", ".join(
+        f"{region.name!r} of {region.n_pages} pages"
+        + (f" of {region.page_bytes} bytes" if region.page_bytes != PAGE_BYTES else "")
+        + (f" at {region.address:#x}" if region.address else "")
+        for region in regions
+    )

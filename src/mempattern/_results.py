@@ -6,7 +6,7 @@ import errno
 import os
 
 from mempattern import kernels
-from mempattern.errors import BusyError
+from mempattern.errors import BusyError, OutOfMemoryError
 
 
 def check(result: int, user: str = "this function") -> None:
@@ -16,7 +16,7 @@ def check(result: int, user: str = "this function") -> None:
     if result in (-errno.EBUSY, -errno.ESTALE):  # stale: another thread's follow() came in between
         raise busy(user)
     if result == -errno.ENOMEM:
-        raise MemoryError(f"there is no memory for {user}; give it smaller or fewer regions")
+        raise OutOfMemoryError(f"there is no memory for {user}; give it smaller or fewer regions")
     if result in (-errno.ENOENT, -errno.ENOTSUP):
         raise kernels.unavailable()
     raise RuntimeError(f"the C core failed unexpectedly: {os.strerror(-result)}")

@@ -23,6 +23,10 @@ class UsageError(MempatternError, ValueError):
     """An argument out of its range."""
 
 
+class OutOfMemoryError(MempatternError, MemoryError):
+    """There is no memory for the statistics or bitmaps of regions as large as these."""
+
+
 class KernelError(MempatternError, RuntimeError):
     """A SIMD kernel that does not exist or cannot run on this machine."""
 
@@ -38,7 +42,8 @@ class ClosedError(MempatternError, ValueError):
 class KVMError(MempatternError, OSError):
     """KVM refused: a wrong descriptor, an unknown memslot, a missing capability.
 
-    `errno` is the kernel's; the pages taken before the failure come with the next collection.
+    `errno` is the kernel's; the pages taken before the failure come with the next collection,
+    where there can be one.
     """
 
     def __init__(self, errno: int, message: str) -> None:

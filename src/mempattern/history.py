@@ -39,7 +39,7 @@ class DirtyHistory:
     Give it to `GroupStats(..., history=...)` to have it filled in the same pass over memory, or
     feed it with `update`. One thread at a time; a second one gets `BusyError`.
 
-    Raises `RegionError`, `UsageError` (depth).
+    Raises `RegionError`, `UsageError` (depth), `OutOfMemoryError`.
     """
 
     def __init__(self, regions: Iterable[Region], depth: int = 16) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -24,15 +23,15 @@ from mempattern._checks import positive_seconds, whole_number
 from mempattern._closing import Closing
 from mempattern._memory import view
 from mempattern._native import ffi, lib
-from mempattern.errors import ClosedError, GuestError, KVMError, UsageError
+from mempattern.errors import ClosedError, GuestError, KVMError, RegionError, UsageError
 from mempattern.regions import PAGE_BYTES, Region, check_regions
 from mempattern.sources.kvm import KVMDirtyLog, KVMDirtyRing, Memslot
 
-_NAME = re.compile(r"[a-z-]{1,20}")
 _LONGEST_S = 86_400.0
 _STEPS_A_SECOND = 20_000  # of a slow KVM
 
-PATTERNS = ("idle", "sweep", "hotset", "uniform", "zipf", "stride", "phased")
+_PHASES = ("idle", "sweep", "hotset", "uniform", "zipf", "stride")
+PATTERNS = (*_PHASES, "phased")
 
 Logging = Literal["log", "manual", "initially-set", "ring"]
 
@@ -73,11 +72,12 @@ class Workload:
     phase_steps: int | None = None
 
     def __post_init__(self) -> None:
-        names = (self.pattern, *(self.phases or ()))
-        if self.phases is not None and len(self.phases) != 2:
-            raise UsageError(f"phases are two patterns, not {self.phases!r}")
-        if not all(isinstance(name, str) and _NAME.fullmatch(name) for name in names):
-            raise UsageError(f"a pattern is one of {', '.join(PATTERNS)}, not {names!r}")
+        if not isinstance(self.pattern, str) or self.pattern not in PATTERNS:
+            raise UsageError(f"a pattern is one of {', '.join(PATTERNS)}, not {self.pattern!r}")
+        if self.phases is not None and not _are_phases(self.phases):
+            raise UsageError(
+                f"phases are two patterns of {', '.join(_PHASES)}, not {self.phases!r}"
+            )
         for field in (
             "n_pages",
             "first_page",
@@ -109,14 +109,23 @@ class Workload:
         return " ".join(f"{key}={value}" for key, value in words.items() if value is not None)
 
 
+def _are_phases(phases: object) -> bool:
+    return (
+        isinstance(phases, (tuple, list))
+        and len(phases) == 2
+        and all(isinstance(name, str) and name in _PHASES for name in phases)
+    )
+
+
 class MicroVM(Closing):
     """A real KVM guest with the given memslots, one vCPU for each workload. A context manager.
 
     The vCPUs are parked until `step` or `resume`. `logging` says how the memslots log their dirty
-    pages; `ring_entries` is for "ring".
+    pages; `ring_entries` is for "ring". The memslots lie one after the other from guest-physical
+    16 MiB, whatever `address` a region has, and `regions` keeps them as they were given.
 
     Raises `KVMError` (with `errno`) where /dev/kvm does not open or lacks the logging,
-    `UsageError`, `RegionError`.
+    `UsageError`, `RegionError` (also for pages that have not 4096 bytes).
     """
 
     def __init__(
@@ -128,6 +137,12 @@ class MicroVM(Closing):
         ring_entries: int = 65536,
     ) -> None:
         self.regions = check_regions(regions)
+        for region in self.regions:
+            if region.page_bytes != PAGE_BYTES:
+                raise RegionError(
+                    f"region {region.name!r}: the micro VM has pages of {PAGE_BYTES} bytes, "
+                    f"not of {region.page_bytes}"
+                )
         self.workloads = _workloads(workloads)
         self.logging = logging
         self.ring_entries = ring_entries
@@ -216,7 +231,7 @@ class MicroVM(Closing):
         if any(self._state(vcpu).running for vcpu in range(len(self.workloads))):
             raise UsageError("the VM runs; pause it before a ring is opened")
         ring = KVMDirtyRing(
-            self.vm_fd, self.vcpu_fds, self.memslots, self.ring_entries, kick=self.kick
+            self.vm_fd, self.vcpu_fds, self.memslots, self.ring_entries, kick=self._kick_if_open
         )
         _check(lib.mpat_microvm_set_ring(self.handle, ring.handle), self, "setting the ring")
         self._rings[:] = [ring.handle]
@@ -282,6 +297,17 @@ class MicroVM(Closing):
         """Make every running vCPU leave KVM_RUN once, which flushes its dirty buffers."""
         _check(lib.mpat_microvm_kick(self.handle), self, "kicking")
 
+    def _kick_if_open(self) -> None:
+        """The ring source's kick: it may outlive the VM, whose vCPUs are out of KVM_RUN then."""
+        handle = self._handle  # another thread may close the VM meanwhile
+        if handle is not None:
+            _check(lib.mpat_microvm_kick(handle), self, "kicking")
+
+    def check(self) -> None:
+        """Raises `GuestError` if a vCPU has died, of which a free run tells nothing by itself."""
+        if any(self._state(vcpu).error for vcpu in range(len(self.workloads))):
+            raise GuestError(f"running: {_cause_of_death(self)}")
+
     def steps(self, vcpu: int = 0) -> int:
         """Steps the vCPU has done since the start."""
         return int(self._state(vcpu).steps)
@@ -331,6 +357,8 @@ def _cannot_open(number: int) -> KVMError:
         errno.EPERM: "/dev/kvm is not permitted here: allow the device in this container",
         errno.ENOTSUP: "this machine or its KVM lacks what was asked (x86-64, the dirty ring, or "
         "manual protect)",
+        errno.ENOTTY: "/dev/kvm is there but is not KVM's device (masked in this container?): pass "
+        "the device through",
         errno.ENODEV: "/dev/kvm is there but KVM does not run: enable virtualization",
     }
     return KVMError(number, remedies.get(number, f"KVM failed: {os.strerror(number)}"))

@@ -119,7 +119,8 @@ class GroupStats:
     One thread at a time; a second one gets `BusyError` and changes nothing. Updates release the
     GIL.
 
-    Raises `RegionError` (regions, group_pages), `UsageError` (half_life_s, history).
+    Raises `RegionError` (regions, group_pages), `UsageError` (half_life_s of less than a
+    nanosecond, history), `OutOfMemoryError`.
     """
 
     def __init__(
@@ -133,6 +134,8 @@ class GroupStats:
         checked = check_regions(regions)
         self.group_pages = check_group_pages(group_pages)
         self.half_life_s = positive_seconds("half_life_s", half_life_s)
+        if self.half_life_s < 1e-9:
+            raise UsageError(f"half_life_s must be at least 1e-9 (a nanosecond), not {half_life_s}")
         self.history = history
         if history is not None:
             _check_history(history, checked)
@@ -224,12 +227,12 @@ class GroupStats:
         """The region's arrays. Raises `RegionError` for a name that is not ours."""
         try:
             return self._held.groups[region_name]
-        except KeyError:
+        except (KeyError, TypeError):  # TypeError: it has no hash
             raise self._unknown(region_name) from None
 
     def seen(self, region_name: str) -> Seen:
         """What the last interval did to one region. Raises `RegionError`."""
-        if region_name not in self._held.names:
+        if not isinstance(region_name, str) or region_name not in self._held.names:
             raise self._unknown(region_name)
         return self._seen.get(region_name, _NOTHING)
 

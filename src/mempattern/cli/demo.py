@@ -45,6 +45,8 @@ SHOW = (
 )
 
 _LONGEST_PAUSE_S = 2.0
+_INTERVAL_S = 0.1
+_PER_PATTERN = 20
 _MOST_OF_A_PATTERN = 10_000
 _LABELS = "demo_labels"  # in the trace's meta: [[pattern, intervals], ...]
 
@@ -55,23 +57,28 @@ def add_to(commands: Any) -> None:
         help="watch the memory of a real KVM guest as it goes through several patterns",
         description=__doc__,
     )
-    demo.add_argument("--interval", type=seconds, default=0.1, metavar="S",
-                      help="seconds between collections (default 0.1)")  # fmt: skip
-    demo.add_argument("--per-pattern", type=_count, default=20, metavar="N",
-                      help="intervals of each pattern (default 20)")  # fmt: skip
-    demo.add_argument("--logging", choices=("log", "manual", "initially-set", "ring"),
-                      default="log", help="how KVM logs dirty pages (default log)")  # fmt: skip
+    guest = demo.add_argument_group("of a running guest", "not with --replay")
+    guest.add_argument("--interval", type=seconds, metavar="S",
+                       help=f"seconds between collections (default {_INTERVAL_S})")  # fmt: skip
+    guest.add_argument("--per-pattern", type=_count, metavar="N",
+                       help=f"intervals of each pattern (default {_PER_PATTERN})")  # fmt: skip
+    guest.add_argument("--logging", choices=("log", "manual", "initially-set", "ring"),
+                       help="how KVM logs dirty pages (default log)")  # fmt: skip
     files_ = demo.add_mutually_exclusive_group()
     files_.add_argument("--record", type=Path, metavar="FILE.mpt",
                       help="also write the intervals to a new trace file")  # fmt: skip
     files_.add_argument("--replay", type=Path, metavar="FILE.mpt",
                       help="show a recorded demo instead of running a guest")  # fmt: skip
-    demo.set_defaults(run=run)
+    demo.set_defaults(run=run, refuse=demo.error)
 
 
 def run(options: argparse.Namespace) -> int:
     if options.replay is not None:
+        _refuse_options_of_a_guest(options)
         return _show_recorded(options.replay)
+    options.interval = options.interval or _INTERVAL_S
+    options.per_pattern = options.per_pattern or _PER_PATTERN
+    options.logging = options.logging or "log"
     try:
         vm = MicroVM(REGIONS, SHOW[0], logging=options.logging)
     except (KVMError, GuestError) as error:
@@ -81,6 +88,13 @@ def run(options: argparse.Namespace) -> int:
         return _show_recorded(sample_path())
     with vm, vm.dirty_source() as source:
         return _show_live(vm, source, options)
+
+
+def _refuse_options_of_a_guest(options: argparse.Namespace) -> None:
+    for name in ("interval", "per_pattern", "logging"):
+        if getattr(options, name) is not None:
+            option = name.replace("_", "-")
+            options.refuse(f"--{option} is of a running guest, and --replay shows a recorded one")
 
 
 def sample_path() -> Path:
@@ -118,9 +132,12 @@ def _run_patterns(
     for workload in SHOW:
         vm.reboot(workload)
         vm.resume()
-        for interval in source.intervals(options.interval, options.per_pattern):
+        for interval in source.intervals(options.interval, options.per_pattern - 1):
+            vm.check()
             yield workload.pattern, interval
-        vm.pause()
+        time.sleep(options.interval)
+        vm.pause()  # first: what is written after the last collection would be the next pattern's
+        yield workload.pattern, source.collect()
 
 
 def recorded_labels(trace: TraceReader) -> Callable[[Interval], str]:

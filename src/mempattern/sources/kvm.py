@@ -48,6 +48,11 @@ class Memslot:
     def __post_init__(self) -> None:
         if whole_number(self.slot, 0, (1 << 32) - 1) is None:
             raise RegionError(f"slot must be a whole number from 0 to 2**32 - 1, not {self.slot!r}")
+        if not isinstance(self.region, Region):
+            raise RegionError(
+                f"memslot {self.slot}: expected a mempattern.Region, not "
+                f'{type(self.region).__name__}: write Region("ram", n_pages=...)'
+            )
         if self.region.n_pages > _MAX_SLOT_PAGES:
             raise RegionError(
                 f"memslot {self.slot}: KVM has at most 2**31 - 1 pages in one, "
@@ -92,13 +97,15 @@ class _KVMSource(Source):
         """The pages written since the collection before, or since the source was opened.
 
         Raises `KVMError` (with `errno`), `BusyError`, `ClosedError`. Pages already taken from KVM
-        when it fails come with the next collection, or are counted in its `lost_pages`.
+        when it fails come with the next collection, or are counted in its `lost_pages`; a source
+        that fails for good (a ring with EPROTO or an overflow) raises the same ever after.
         """
+        handle = self.handle
         taken = [pool.take() for pool in self._pools]
         pointers = ffi.new("uint64_t *[]", [pointer for pointer, _ in taken])
         out = ffi.new("mpat_collection *")
         fault = ffi.new("mpat_kvm_fault *")
-        result = type(self)._collect(self.handle, pointers, out, fault)
+        result = type(self)._collect(handle, pointers, out, fault)
         if result:
             raise _error(result, fault, "collecting dirty pages")
         bitmaps: dict[str, Bitmap] = {
@@ -121,6 +128,8 @@ class _KVMSource(Source):
 
     def close(self) -> None:
         self._handle = None
+        for pool in self._pools:
+            pool.close()
 
 
 class KVMDirtyLog(_KVMSource):
@@ -188,10 +197,14 @@ class KVMDirtyRing(_KVMSource):
         *,
         kick: Callable[[], None] | None = None,
     ) -> None:
+        if kick is not None and not callable(kick):
+            raise UsageError(f"kick must be a function of no arguments, or None, not {kick!r}")
         blind_spots = (_DEVICES, _KVM_ITSELF, *(() if kick else (_HARDWARE_BUFFER,)))
         super().__init__(_memslots(memslots), Provenance("kvm-dirty-ring", blind_spots))
         if whole_number(ring_entries, 1, (1 << 32) - 1) is None:
             raise UsageError(f"ring_entries must be a power of two, not {ring_entries!r}")
+        if not isinstance(vcpu_fds, Iterable):
+            raise UsageError(f"vcpu_fds are a list of descriptors, not {vcpu_fds!r}: write [fd]")
         descriptors = [_descriptor(fd) for fd in vcpu_fds]
         if not descriptors:
             raise UsageError("no vcpu_fds were given; the rings belong to the vCPUs")
@@ -271,7 +284,7 @@ _MEANING = {
     ),
     errno.EPROTO: (
         "KVM did not reset what was harvested: a vCPU belongs to another VM, or the rings have "
-        "another reader"
+        "another reader. Treat all pages as dirty; open a new source over this VM's own vCPUs"
     ),
     errno.EOVERFLOW: (
         "a ring was full to its last entry, so pages are lost and the rings are of no use any "

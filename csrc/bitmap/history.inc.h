@@ -75,21 +75,21 @@ static void hot_count(vec planes[8][HOT_VECS], size_t n_vecs, const uint64_t *co
     }
 }
 
-static void hot(const struct mpat_ring_view *ring, uint32_t at_least, uint64_t *out)
+static void hot(const struct mpat_history_view *history, uint32_t at_least, uint64_t *out)
 {
     vec planes[8][HOT_VECS];
     const uint64_t *slots[256];
 
-    for (uint64_t word = 0; word < ring->n_words; word += HOT_WORDS) {
-        uint64_t line = word / LINE, left = ring->n_words - word;
+    for (uint64_t word = 0; word < history->n_words; word += HOT_WORDS) {
+        uint64_t line = word / LINE, left = history->n_words - word;
         size_t n_words = left < HOT_WORDS ? left : HOT_WORDS, bytes = n_words * sizeof(uint64_t);
         /* Slots have whole lines, not whole columns: do not read past the last line. */
         size_t n_vecs = mpat_lines(n_words) * LINE * sizeof(uint64_t) / sizeof(vec);
         uint32_t n = 0;
-        for (uint32_t s = 0; s < ring->n_slots; s++) {
-            uint64_t lines = ring->lines[s * ring->lines_stride + line / BLOCK];
+        for (uint32_t s = 0; s < history->n_slots; s++) {
+            uint64_t lines = history->lines[s * history->lines_stride + line / BLOCK];
             if (lines >> line % BLOCK & ((1u << HOT_LINES) - 1))
-                slots[n++] = ring->words + s * ring->words_stride + word;
+                slots[n++] = history->words + s * history->words_stride + word;
         }
         if (n < at_least) {
             memset(out + word, 0, bytes);
