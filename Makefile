@@ -4,14 +4,14 @@
 #   make test    all tests; what lacks a program says how to install it
 #   make bench   how fast, as ratios measured here; bench-docs keeps them in docs/benchmarks.md
 #   make lint    ruff and mypy
-#   make sample  record the demo's sample anew and draw the README's picture from it
+#   make recordings   record anew what the pictures show; make pictures draws them
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test test-c test-python bench bench-docs lint sample clean headers
+.PHONY: demo test test-c test-python bench bench-docs lint pictures recordings clean headers
 
 demo: $(VENV)/ready
 	@$(BIN)/mempattern demo
@@ -46,10 +46,13 @@ lint: $(VENV)/ready
 	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation -e '.[lint]'
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-sample: $(VENV)/ready
+pictures: $(VENV)/ready
+	$(BIN)/python docs/draw.py
+
+recordings: $(VENV)/ready
 	rm -f src/mempattern/sample/demo.mpt
 	$(BIN)/mempattern demo --record src/mempattern/sample/demo.mpt
-	$(BIN)/python docs/draw_demo.py
+	docs/record_redis.sh
 
 clean:
 	rm -rf $(VENV) build

@@ -31,8 +31,9 @@ _REFRESH_S = 0.2  # drawing costs more than tracing does; the eye needs no more
 
 
 def draws(console: Console) -> bool:
-    """Whether it is a terminal that shows what we draw."""
-    return console.is_terminal and console.encoding.startswith("utf")
+    """Whether it is a terminal that shows what we draw: colours, at places of our choice."""
+    is_plain = console.no_color or console.is_dumb_terminal or console.color_system is None
+    return console.is_terminal and not is_plain and console.encoding.startswith("utf")
 
 
 class LiveView(View):
@@ -146,5 +147,5 @@ def _legend() -> Text:
     text = Text("dirty share of a cell: 0 ")
     for colour in _COLOURS:
         text.append("  ", style=f"on {colour}")
-    text.append(" 1")
+    text.append(" 1, as its square root")
     return text

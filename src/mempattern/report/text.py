@@ -142,7 +142,7 @@ def summary_lines(summary: Summary) -> list[str]:
         f"{format_seconds(s.collect_max_s)} at most), "
         f"{100 * s.so_far.collect_share:.2g} % of the time; "
         + (f"the target stopped for {format_seconds(stopped)}; " if stopped is not None else "")
-        + f"{format_bytes(s.stats_bytes)} of statistics, kernel {s.kernel}",
+        + f"{format_bytes(s.stats_bytes)} of statistics, counted here by the {s.kernel} kernel",
         f"lost         {lost_text(s.so_far)}",
     ]
     if s.provenance.granularity != "a page":
