@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from guest_in_qemu import qemu_guest, wait_for
 
+from mempattern.errors import QMPError
 from mempattern.qemu.qmp import QMP
 from mempattern.qemu.ram import guest_ram_blocks
 from mempattern.sources import ProcessWrites
@@ -42,10 +43,21 @@ def paused_guest(accel, line, tmp_path, *options, memory=("-m", "128")):
     qmp = tmp_path / "qmp"
     options = ("-S", "-qmp", f"unix:{qmp},server=on,wait=off", *options)
     with qemu_guest(accel, line, tmp_path, *options, memory=memory) as (process, serial, _):
-        deadline = time.monotonic() + 30
-        while not qmp.exists() and time.monotonic() < deadline:
-            time.sleep(0.02)
+        wait_for_qmp(process, qmp)
         yield process, serial, qmp
+
+
+def wait_for_qmp(process, qmp, seconds=60):
+    """Until QEMU answers: its socket is there a moment before it listens."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            ask(process, qmp, "query-status")
+            return
+        except QMPError:
+            if time.monotonic() > deadline or process.poll() is not None:
+                raise
+        time.sleep(0.05)
 
 
 def ask(process, qmp, command, **arguments):
@@ -152,7 +164,8 @@ def test_a_migration_under_way_is_left_alone(accel, tmp_path):
         (block,) = source.layout.blocks
         assert np.array_equal(np.flatnonzero(counters(process.pid, block, pages)), sorted(seen))
         ask(target, other, "cont")
-        wait_for(target, target_serial, "done")
+        if "done" not in serial.read_text():  # on a slow machine it finished before it moved
+            wait_for(target, target_serial, "done")
         (block,) = guest_ram_blocks(target.pid, other).blocks
         assert int(counters(target.pid, block, pages).sum()) == n_steps
 
