@@ -516,6 +516,29 @@ def test_under_a_debugger(target):
         pass
 
 
+ALLOW_ALL = """
+import ctypes, struct
+libc = ctypes.CDLL(None)
+program = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0x7fff0000))
+filter = struct.pack("HxxxxxxQ", 1, ctypes.addressof(program))
+assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, filter) == 0
+print("filtered", flush=True); input()
+"""
+
+
+def test_under_a_seccomp_filter():
+    """The filter allows everything; what it would do to our calls cannot be known from outside."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", ALLOW_ALL], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert process.stdout.readline() == b"filtered\n"
+        refused(process.pid, "seccomp filter", errno.EACCES)
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def test_the_best_source_is_chosen(target):
     with open_process(target.pid) as source:
         assert isinstance(source, ProcessWrites)

@@ -372,7 +372,8 @@ typedef struct mpat_process_collection {
  * -EPERM, -EACCES: not permitted (see ptrace(2), "Ptrace access mode checking"), or another tracer
  * holds it. -ENOTSUP: the kernel or the processor lacks what is needed. -ENOEXEC: a 32-bit process.
  * -EACCES with "seccomp": every thread has a system call filter, which might kill it. -ETIMEDOUT: no
- * thread stopped in time; all sleep uninterruptibly. -EPIPE: the child that does it was killed.
+ * thread stopped in time; all sleep uninterruptibly. -EAGAIN: all are in restartable sequences, or
+ * dispatch their own system calls. -EPIPE: the child that does it was killed.
  */
 MPAT_API int mpat_process_open(int pid, uint32_t flags, mpat_process **out,
                                mpat_process_fault *fault);

@@ -51,6 +51,7 @@
 #define SYSCALL_INSTRUCTION 0x050f
 #define KERNEL_SIGSET_BYTES 8
 #define GET_RSEQ_CONFIGURATION 0x420f
+#define GET_SYSCALL_DISPATCH 0x4211
 
 /* ---- before anything is stopped ------------------------------------------------------------- */
 
@@ -303,6 +304,15 @@ static int is_syscall_stop(int status)
     return WSTOPSIG(status) == (SIGTRAP | 0x80);
 }
 
+/* A signal that the thread's own code caused: it must not run on from there. */
+static int is_fault(int status)
+{
+    int signal = WSTOPSIG(status);
+
+    return !is_interrupt_stop(status) &&
+           (signal == SIGSEGV || signal == SIGSYS || signal == SIGILL || signal == SIGBUS);
+}
+
 /*
  * Let it run on until the wanted kind of stop. What signals come first (all are blocked but
  * SIGKILL and SIGSTOP) are kept for the end.
@@ -319,6 +329,8 @@ static int run_until(struct stopped *s, long request, int (*is_wanted)(int))
             return status;
         if (is_wanted(status))
             return 0;
+        if (is_fault(status))
+            return -EIO;
         if (!is_interrupt_stop(status) && !is_syscall_stop(status))
             s->signal = WSTOPSIG(status);
     }
@@ -359,6 +371,16 @@ static int in_critical_section(pid_t tid)
     errno = 0; /* rseq_cs is at 8 in struct rseq */
     section = ptrace(PTRACE_PEEKDATA, tid, (void *)(rseq.rseq_abi_pointer + 8), NULL);
     return errno != 0 || section != 0;
+}
+
+/* Are its system calls turned into SIGSYS (prctl PR_SET_SYSCALL_USER_DISPATCH, as Wine does)? */
+static int dispatches(pid_t tid)
+{
+    struct { /* struct ptrace_sud_config, Linux 6.4 */
+        uint64_t mode, selector, offset, length;
+    } dispatch;
+
+    return trace(GET_SYSCALL_DISPATCH, tid, sizeof dispatch, &dispatch) == 0 && dispatch.mode != 0;
 }
 
 /* Bit s - 1 is signal s: those pending that the thread does not block. */
@@ -444,7 +466,7 @@ static int stop(pid_t tid, uint64_t code, struct stopped *s, struct report *repo
     errno = 0;
     if (!error && ((ptrace(PTRACE_PEEKTEXT, tid, (void *)code, NULL) & 0xffff) !=
                        SYSCALL_INSTRUCTION ||
-                   errno || in_critical_section(tid)))
+                   errno || in_critical_section(tid) || dispatches(tid)))
         error = -EAGAIN;
     if (!error)
         error = (int)trace(PTRACE_SETSIGMASK, tid, KERNEL_SIGSET_BYTES, &all);

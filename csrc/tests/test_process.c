@@ -616,6 +616,29 @@ static void test_filtered(void)
     CHECK(end(&child) == 0);
 }
 
+static volatile char dispatch_selector;
+
+/* Its system calls would come back as SIGSYS, if it were not for the selector. */
+static int dispatching(const struct child *child, const void *argument)
+{
+    (void)argument;
+    dispatch_selector = SYSCALL_DISPATCH_FILTER_ALLOW;
+    if (prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_ON, 0, 0, &dispatch_selector))
+        return 1;
+    say_ready(child);
+    return 0;
+}
+
+static void test_dispatching(void)
+{
+    struct child child = begin(dispatching, NULL);
+    mpat_process *process;
+
+    wait_ready(&child);
+    CHECK(mpat_process_open(child.pid, 0, &process, NULL) == -EAGAIN);
+    CHECK(end(&child) == 0);
+}
+
 static void test_second_tracers(void)
 {
     struct child child = begin(writing, NULL);
@@ -694,6 +717,7 @@ int main(void)
     test_writes();
     test_killed_tracer();
     test_filtered();
+    test_dispatching();
     test_second_tracers();
     test_refusals();
     return failures != 0;

@@ -290,6 +290,10 @@ _REASONS_OF_ANY_CALL = {
         "none of its threads could be stopped in time; all sleep uninterruptibly (state D). Try "
         "again when its I/O goes on"
     ),
+    errno.EAGAIN: (
+        "none of its threads could be used: they were in restartable sequences, or dispatch their "
+        "own system calls (Wine); try again"
+    ),
     errno.EBUSY: (
         "another userfaultfd is registered on its memory at {address} (QEMU's post-copy or "
         "background snapshot, CRIU, or another trace); let that end first"
