@@ -9,6 +9,7 @@ import fcntl
 import functools
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -85,6 +86,25 @@ def uffd():
     """Skips where the kernel cannot follow another process's writes."""
     if problem := _uffd_problem():
         pytest.skip(problem)
+
+
+@pytest.fixture
+def huge_pages():
+    """64 MiB of free huge pages in the machine's pool, for as long as the test runs."""
+    pool = Path("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages")
+    wanted = 32
+    try:
+        before = int(pool.read_text())
+        Path("/proc/sys/vm/compact_memory").write_text("1")
+        pool.write_text(str(before + wanted))
+    except OSError as error:
+        pytest.skip(f"2 MiB pages cannot be had: {error}")
+    try:
+        if int(pool.read_text()) < before + wanted:
+            pytest.skip(f"there are no {wanted} free 2 MiB pages")
+        yield
+    finally:
+        pool.write_text(str(before))
 
 
 @pytest.hookimpl(tryfirst=True)

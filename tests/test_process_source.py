@@ -40,20 +40,6 @@ def target():
         yield process
 
 
-@pytest.fixture
-def huge_pool():
-    """Eight huge pages of 2 MiB in the machine's pool, for as long as they are needed."""
-    pool = Path("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages")
-    before = pool.read_text()
-    pool.write_text(str(int(before) + 8))
-    try:
-        if int(pool.read_text()) < int(before) + 8:
-            pytest.skip("no 16 MiB of huge pages can be had: too little unfragmented memory")
-        yield
-    finally:
-        pool.write_text(before)
-
-
 def only(interval):
     """The dirty pages of an interval over one region."""
     (region,) = interval.regions
@@ -285,7 +271,7 @@ def huge_kib(pid, address):
     return 0
 
 
-@pytest.mark.usefixtures("huge_pool")
+@pytest.mark.usefixtures("huge_pages")
 def test_hugetlb_pages_are_the_unit(target):
     address = target.map(4 * HUGE_PAGES, "hugetlb")
     target.write(range(4 * HUGE_PAGES))

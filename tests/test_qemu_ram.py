@@ -204,23 +204,6 @@ def test_a_dimm_is_seen_over_qmp(tmp_path):
         assert shape(guest_ram_blocks(pid)) == [("ram", 0, 64 * MIB, 4096)]
 
 
-@pytest.fixture
-def huge_pages():
-    """64 MiB in pages of 2 MiB; skips where the machine cannot."""
-    setting = Path("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages")
-    try:
-        before = setting.read_text()
-        setting.write_text(str(int(before) + 32))
-    except OSError as error:
-        pytest.skip(f"2 MiB pages cannot be had: {error}")
-    try:
-        if int(setting.read_text()) < int(before) + 32:
-            pytest.skip("there are no 32 free 2 MiB pages")
-        yield
-    finally:
-        setting.write_text(before)
-
-
 @pytest.mark.usefixtures("qemu", "huge_pages")
 def test_huge_pages(tmp_path):
     options = ["-object", "memory-backend-memfd,id=mem,size=64M,hugetlb=on,hugetlbsize=2M"]

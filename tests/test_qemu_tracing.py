@@ -103,6 +103,28 @@ def test_exactly_the_pages_of_the_guest(accel, backend, tmp_path):
         assert guests_own(source.collect()) == set()
 
 
+@accels
+@pytest.mark.usefixtures("huge_pages")
+def test_a_guest_in_huge_pages(accel, tmp_path):
+    line = "pattern=uniform pages=9000 seed=8 steps=20"
+    options = ["-object", "memory-backend-memfd,id=mem,size=64M,hugetlb=on,hugetlbsize=2M"]
+    options += ["-machine", "memory-backend=mem"]
+    with (
+        paused_guest(accel, line, tmp_path, *options, memory=("-m", "64")) as (
+            process,
+            serial,
+            qmp,
+        ),
+        trace(process, qmp) as source,
+    ):
+        (region,) = source.regions
+        assert region.page_bytes == 2 * MIB
+        ask(process, qmp, "cont")
+        wait_for(process, serial, "done")
+        seen = {int(page) for page in source.collect().pages(region.name) if 8 <= page < 30}
+        assert seen == {(START + page) // 512 for page in guest_model.pages(line, 20)}
+
+
 @pytest.mark.parametrize("accel", ["kvm"])
 def test_qemus_own_count_agrees(accel, tmp_path):
     """calc-dirty-rate in dirty-bitmap mode, over the same second; it rounds to MiB/s.
