@@ -9,17 +9,18 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
+from mempattern._checks import whole_number
 from mempattern.errors import ProcessError, UsageError
 from mempattern.regions import GROUP_PAGES, PAGE_BYTES, Region
 
 _LINE = re.compile(
     r"([0-9a-f]+)-([0-9a-f]+) ([-r][-w][-x][ps]) ([0-9a-f]+) [0-9a-f]+:[0-9a-f]+ (\d+) *(.*)"
 )
-_KERNELS_OWN = ("[vvar]", "[vvar_vclock]", "[vdso]", "[vsyscall]", "[uprobes]")
+_KERNELS_OWN = ("[vvar]", "[vvar_vclock]", "[vdso]", "[uprobes]")
 _MEMORY_DEVICES = ("/dev/shm/", "/dev/zero", "/dev/hugepages/")
 _JOIN_BYTES = 64 << 20
 _MOST_BYTES = 1 << 40
@@ -78,22 +79,19 @@ class Layout(Protocol):
 def parse_mappings(text: str, page_bytes_of: Callable[[int], int] | None = None) -> list[Mapping]:
     """The lines of a maps file, ascending. `page_bytes_of` gives a mapping's page size by start."""
     mappings = []
-    for line in text.splitlines():
+    for line in text.split("\n"):  # the only character that the kernel escapes in a path
         match = _LINE.fullmatch(line)
         if match is None:
             continue
         start, end, permissions, offset, inode, path = match.groups()
         address = int(start, 16)
-        mapping = Mapping(
-            address, int(end, 16), permissions, int(offset, 16), int(inode), path.strip()
-        )
+        if address >> 63:  # [vsyscall]: the kernel's, in every process's list
+            continue
+        mapping = Mapping(address, int(end, 16), permissions, int(offset, 16), int(inode), path)
         if page_bytes_of is not None and mapping.inode:
             size = page_bytes_of(address)
-            if size != PAGE_BYTES:
-                mapping = Mapping(
-                    address, mapping.end, permissions, mapping.offset, mapping.inode, mapping.path,
-                    size,
-                )  # fmt: skip
+            if not (mapping.start | mapping.end) % size:  # else it is another mapping by now
+                mapping = replace(mapping, page_bytes=size)
         mappings.append(mapping)
     return mappings
 
@@ -101,7 +99,7 @@ def parse_mappings(text: str, page_bytes_of: Callable[[int], int] | None = None)
 def read_mappings(pid: int) -> list[Mapping]:
     """The process's mappings now. Raises `ProcessError` if it is gone or may not be looked at."""
     try:
-        text = Path(f"/proc/{pid}/maps").read_text(errors="replace")
+        text = _read(f"/proc/{pid}/maps")
         return parse_mappings(text, huge_page_sizes(pid) if machine_has_hugetlb() else None)
     except OSError as error:
         number = error.errno or errno.EIO
@@ -124,12 +122,17 @@ def huge_page_sizes(pid: int) -> Callable[[int], int]:
     """Page size by mapping start, from /proc/PID/smaps. Raises `OSError`."""
     sizes: dict[int, int] = {}
     start = 0
-    for line in Path(f"/proc/{pid}/smaps").read_text(errors="replace").splitlines():
+    for line in _read(f"/proc/{pid}/smaps").split("\n"):
         if line.startswith("KernelPageSize:"):
             sizes[start] = int(line.split()[1]) * 1024
         elif match := _LINE.match(line):
             start = int(match[1], 16)
     return lambda address: sizes.get(address, PAGE_BYTES)
+
+
+def _read(path: str) -> str:
+    """As it is: in the name of a file, text mode would take a \\r for the end of the line."""
+    return Path(path).read_bytes().decode(errors="replace")
 
 
 # ---- spans -----------------------------------------------------------------------------------
@@ -149,6 +152,8 @@ class Spans:
 
     Spans begin and end at multiples of `group_pages` pages (a power of two), or of 512, whichever
     is more. A mapping within 64 MiB of a span makes that one grow; elsewhere it begins a new one.
+    Spans of one page size are disjoint. One of another size may lie across them, since hugetlb
+    pages come up within a step of small ones, or where small ones were.
     """
 
     selects: Callable[[Mapping], bool]
@@ -156,7 +161,8 @@ class Spans:
     _spans: list[_Span] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        if self.group_pages < 1 or self.group_pages & (self.group_pages - 1):
+        checked = whole_number(self.group_pages, 1, 1 << 31)
+        if checked is None or checked & (checked - 1):
             raise UsageError(
                 f"group_pages must be a power of two to follow a process, not {self.group_pages!r}"
             )
@@ -176,42 +182,47 @@ class Spans:
         step = max(self.group_pages, GROUP_PAGES) * mapping.page_bytes
         start = mapping.start // step * step
         end = -(-mapping.end // step) * step
-        for low, high in list(self._uncovered(start, end)):
-            near = self._nearest(low, high, mapping.page_bytes)
+        spans = sorted(
+            (span for span in self._spans if span.page_bytes == mapping.page_bytes),
+            key=lambda span: span.start,
+        )
+        for low, high in list(_uncovered(start, end, spans)):
+            near = _nearest(low, high, spans)
             if near is None:
                 self._spans.append(_Span(self._name(mapping), low, high, mapping.page_bytes))
             else:
                 near.start = min(near.start, low)
                 near.end = max(near.end, high)
 
-    def _uncovered(self, start: int, end: int) -> Iterator[tuple[int, int]]:
-        for span in sorted(self._spans, key=lambda span: span.start):
-            if span.end <= start or span.start >= end:
-                continue
-            if start < span.start:
-                yield start, span.start
-            start = span.end
-        if start < end:
-            yield start, end
-
-    def _nearest(self, low: int, high: int, page_bytes: int) -> _Span | None:
-        """The neighbour, on either side, that is to grow over [low, high)."""
-        below = max((s for s in self._spans if s.end <= low), key=lambda s: s.end, default=None)
-        above = min(
-            (s for s in self._spans if s.start >= high), key=lambda s: s.start, default=None
-        )
-        near = []
-        if below is not None and below.page_bytes == page_bytes:
-            near.append((low - below.end, below))
-        if above is not None and above.page_bytes == page_bytes:
-            near.append((above.start - high, above))
-        gap, span = min(near, key=lambda pair: pair[0], default=(_JOIN_BYTES + 1, None))
-        return span if gap <= _JOIN_BYTES else None
-
     def _name(self, mapping: Mapping) -> str:
         taken = {span.name for span in self._spans}
         name = "".join(c if c.isprintable() else "?" for c in mapping.name)
-        return name if name not in ("anon", *taken) else f"{name}@{mapping.start:x}"
+        if name in ("", "anon", *taken):
+            name = f"{name}@{mapping.start:x}"
+        while name in taken:  # by a span of another page size, or a file of such a name
+            name += "'"
+        return name
+
+
+def _uncovered(start: int, end: int, spans: Iterable[_Span]) -> Iterator[tuple[int, int]]:
+    for span in spans:
+        if span.end <= start or span.start >= end:
+            continue
+        if start < span.start:
+            yield start, span.start
+        start = span.end
+    if start < end:
+        yield start, end
+
+
+def _nearest(low: int, high: int, spans: Iterable[_Span]) -> _Span | None:
+    """The neighbour, on either side, that is to grow over [low, high)."""
+
+    def gap(span: _Span) -> int:
+        return max(low - span.end, span.start - high)
+
+    near = min(spans, key=gap, default=None)
+    return near if near is not None and gap(near) <= _JOIN_BYTES else None
 
 
 def _parts(mapping: Mapping, regions: Iterable[Region]) -> Iterator[Placed]:
@@ -294,7 +305,11 @@ def guest_ram(blocks: Iterable[Block]) -> Blocks:
 
 
 def address_range(start: int, end: int) -> Blocks:
-    """Virtual addresses from `start` up to `end`, page-aligned; they need not be mapped yet."""
+    """Virtual addresses from `start` up to `end`, page-aligned; they need not be mapped yet.
+
+    In pages of 4 KiB: hugetlb memory in the range is left out, and `named` is the way to it.
+    Raises `UsageError`.
+    """
     if not 0 <= start < end <= 1 << 64 or start % PAGE_BYTES or end % PAGE_BYTES:
         raise UsageError(
             f"a range is two multiples of {PAGE_BYTES}, the lower one first, "
