@@ -131,7 +131,7 @@ def test_a_report_says_what_was_seen_live(monkeypatch, capsys, tmp_path):
     assert mempattern_main(["report", "--json", str(file)]) == 0
     again = capsys.readouterr().out.splitlines()
     assert again[:-1] == live[:-1]
-    unknown = {"ended": None, "exit_code": None}
+    unknown = {"ended": None, "exit_code": None, "execs": None}
     assert json.loads(again[-1]) == json.loads(live[-1]) | unknown
 
     use(Scripted(12), monkeypatch)

@@ -10,13 +10,17 @@ from collections.abc import Callable
 from contextlib import suppress
 from errno import EIO
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from mempattern.cli.exits import UsageFault
 from mempattern.errors import ProcessError, UsageError
 from mempattern.report.target import Target
 from mempattern.report.units import format_bytes
 from mempattern.sources import Source
+
+if TYPE_CHECKING:
+    from mempattern.sources.auto import Choice
+    from mempattern.sources.process import ProcessSource
 
 _ADDRESSES = re.compile(r"(?:0x)?([0-9a-f]{1,16})-(?:0x)?([0-9a-f]{1,16})", re.IGNORECASE)
 _GUEST_COMES_WITHIN_S = 10.0
@@ -53,12 +57,27 @@ def open_source(
     return source, describe(source, process_name(pid), pid, found_by)
 
 
+def open_again(before: ProcessSource, *, split_thp: bool) -> Source:
+    """The program that the process executes now, in the same way and the same regions.
+
+    Raises `ProcessError`.
+    """
+    from mempattern.sources import ProcessWrites, open_process  # noqa: PLC0415
+
+    source: Choice = "uffd" if isinstance(before, ProcessWrites) else "soft-dirty"
+    return open_process(before.pid, source, before.layout, split_thp=split_thp)
+
+
 def describe(source: Source, name: str | None, pid: int, found_by: str) -> Target:
     """What was attached to, in words and with its cost."""
+    return Target(name, pid, found_by, getattr(source, "attach_s", None))
+
+
+def size_of(source: Source) -> str:
+    """Of all it follows at the moment, in words."""
     n_bytes = sum(region.n_pages * region.page_bytes for region in source.regions)
     n = len(source.regions)
-    size = f"{n} region{'s' if n != 1 else ''}, {format_bytes(n_bytes)}"
-    return Target(name, pid, f"{found_by} ({size})", getattr(source, "attach_s", None))
+    return f"{n} region{'s' if n != 1 else ''}, {format_bytes(n_bytes)}"
 
 
 def choose_layout(

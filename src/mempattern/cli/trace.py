@@ -6,7 +6,7 @@ import argparse
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,11 +29,13 @@ from mempattern.cli.exits import (
     guard,
     note,
 )
+from mempattern.cli.follow import Followed, open_executed
 from mempattern.cli.recording import Recording, check_output
 from mempattern.cli.stop import Stop
 from mempattern.errors import ProcessError
 from mempattern.interval import Interval
 from mempattern.report.jsonlines import JsonView
+from mempattern.report.target import Target
 from mempattern.report.text import PlainView, SummaryView, View
 from mempattern.report.watch import Watch
 from mempattern.sources import Source
@@ -136,12 +138,11 @@ def _wait_for(process: subprocess.Popen[bytes]) -> None:
 
 
 def _trace(options: argparse.Namespace, stop: Stop, process: subprocess.Popen[bytes] | None) -> int:
-    pid = options.pid if process is None else process.pid
-    source, target = attach.open_source(pid, options, stop.wait)
-    with source:
+    source, target = _open(options, stop, process)
+    with Followed(source, target, options, stop) as followed:
         recording = Recording(options.output, source, target.to_meta(), force=options.force)
         if not options.quiet:
-            how = f"by {source.provenance.source}: {target.traced}"
+            how = f"by {source.provenance.source}: {target.traced} ({attach.size_of(source)})"
             note(PROGRAM, f"tracing {target} {how}; Ctrl-C ends it")
         watch = Watch(source.regions, source.provenance, options.group_pages, target)
         view = _view(options, f"{PROGRAM}  {target}  {source.provenance.source}")
@@ -153,13 +154,18 @@ def _trace(options: argparse.Namespace, stop: Stop, process: subprocess.Popen[by
             view.show(watch.observe(interval))
             return recording.failure is None
 
+        def executed() -> None:
+            watch.target = followed.target
+            if not options.quiet:
+                note(PROGRAM, f"it executed another program; now tracing {followed.target}")
+
         with recording, view:
             try:
-                ended = _collect(source, options, stop, take)
+                ended = _collect(followed.intervals(executed), options, stop, take)
             except ProcessError as error:
                 note(PROGRAM, str(error))
                 code, ended = UNTRACEABLE, "error"
-            source.close()  # the target is let go of before anything else
+            followed.close()  # the target is let go of before anything else
     if recording.failure is not None:
         note(PROGRAM, recording.failure)
         code = UNWRITTEN
@@ -170,29 +176,44 @@ def _trace(options: argparse.Namespace, stop: Stop, process: subprocess.Popen[by
     if process is not None and ended in ("exit", "SIGINT", "SIGTERM"):
         with suppress(subprocess.TimeoutExpired):
             exit_code = process.wait(_GRACE_S)
-    view.show_summary(watch.summary(ended, exit_code))
+    view.show_summary(watch.summary(ended, exit_code, followed.execs))
     return code or {"SIGINT": INTERRUPTED, "SIGTERM": TERMINATED}.get(ended, 0)
 
 
+def _open(
+    options: argparse.Namespace, stop: Stop, process: subprocess.Popen[bytes] | None
+) -> tuple[Source, Target]:
+    if process is None:
+        return attach.open_source(options.pid, options, stop.wait)
+    pid = process.pid
+    try:
+        return open_executed(lambda: attach.open_source(pid, options, stop.wait), stop)
+    except EOFError:
+        raise KeyboardInterrupt from None
+
+
 def _collect(
-    source: Source, options: argparse.Namespace, stop: Stop, take: Callable[[Interval], bool]
+    intervals: Iterable[Interval],
+    options: argparse.Namespace,
+    stop: Stop,
+    take: Callable[[Interval], bool],
 ) -> str:
     """Interval by interval, while `take` wants more. Returns what ended it, a key of ENDINGS."""
     start = time.monotonic()
-    taken = 0
-    for interval in source.intervals(options.interval, options.count, wait=stop.wait):
-        taken += 1
+    for taken, interval in enumerate(intervals, 1):
         if not take(interval):
             return "file"
         if stop.signal is not None:
             break
+        if taken == options.count:
+            return "count"
         if options.duration is not None:
             left = start + options.duration - time.monotonic()
             if left < options.interval / 2:
                 return "duration"
     if stop.signal is not None:
         return stop.signal.name
-    return "count" if taken == options.count else "exit"
+    return "exit"
 
 
 def _view(options: argparse.Namespace, title: str) -> View:

@@ -71,6 +71,7 @@ def summary_object(summary: Summary) -> dict[str, Any]:
         "traced": s.target.traced,
         "ended": s.ended,
         "exit_code": s.exit_code,
+        "execs": s.execs,
         "intervals": s.n_intervals,
         "duration_s": s.duration_s,
         **asdict(s.total),

@@ -117,6 +117,8 @@ def summary_lines(summary: Summary) -> list[str]:
         lines.append(f"target       {s.target}: {s.target.traced}")
     if s.ended is not None:
         lines.append(f"ended        {ENDINGS[s.ended]}{_exit_text(s.exit_code)}")
+    if s.execs:
+        lines.append(f"execs        {s.execs}, each to another program that was followed")
     lines += [
         f"touched      {s.so_far.touched_pages} distinct pages "
         f"({format_bytes(s.so_far.touched_bytes)}, "

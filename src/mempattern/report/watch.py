@@ -136,6 +136,8 @@ class Summary:
     """What ended the trace, a key of `report.text.ENDINGS`; None if that is not known."""
     exit_code: int | None
     """Of the command that was started, if it ended; negative: the signal that killed it."""
+    execs: int | None
+    """How often it executed another program in its place and was followed; None if not known."""
 
     @property
     def total_pages(self) -> int:
@@ -245,7 +247,9 @@ class Watch:
             dropped=self.dropped,
         )
 
-    def summary(self, ended: str | None = None, exit_code: int | None = None) -> Summary:
+    def summary(
+        self, ended: str | None = None, exit_code: int | None = None, execs: int | None = None
+    ) -> Summary:
         hot_of = max(1, len(self.history))
         hot_at_least = max(1, hot_of * 3 // 4)
         hot = self.history.hot_pages(hot_at_least)
@@ -275,6 +279,7 @@ class Watch:
             provenance=self.provenance,
             ended=ended,
             exit_code=exit_code,
+            execs=execs,
         )
 
     def _hot_groups(self, most: int) -> tuple[HotGroup, ...]:
