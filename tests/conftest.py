@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 
 from mempattern import kernels
 from mempattern.sources import doctor
+from mempattern.sources import soft_dirty as soft_dirty_bits
 
 _QUIET = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("default", max_examples=40, **_QUIET)
@@ -64,7 +65,18 @@ def _uffd_problem():
     return None if check.ok else f"{check.detail}: {check.remedy}"
 
 
-_PROBLEM = {"kvm": _kvm_problem, "qemu": _qemu_problem, "uffd": _uffd_problem}
+def _soft_dirty_problem():
+    if soft_dirty_bits.works():
+        return None
+    return "soft-dirty bits do not work here: take a kernel with CONFIG_MEM_SOFT_DIRTY"
+
+
+_PROBLEM = {
+    "kvm": _kvm_problem,
+    "qemu": _qemu_problem,
+    "uffd": _uffd_problem,
+    "soft_dirty": _soft_dirty_problem,
+}
 
 
 @pytest.fixture(scope="session")
@@ -105,6 +117,13 @@ def huge_pages():
         yield
     finally:
         pool.write_text(str(before))
+
+
+@pytest.fixture(scope="session")
+def soft_dirty():
+    """Skips where the kernel has no soft-dirty bits."""
+    if problem := _soft_dirty_problem():
+        pytest.skip(problem)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -132,10 +132,21 @@ def _dirty_pages(pagemap: int, part: Placed) -> npt.NDArray[np.bool_]:
     flags = np.zeros(n_small, np.bool_)
     for low, high in pairwise(edges):
         offset = (part.start // PAGE_BYTES + low) * _ENTRY_BYTES
-        raw = os.pread(pagemap, (high - low) * _ENTRY_BYTES, offset)
+        raw = _read_entries(pagemap, high - low, offset)
         flags[low : low + len(raw) // _ENTRY_BYTES] = dirty_entries(raw)
     per_page = part.page_bytes // PAGE_BYTES
     return cast("npt.NDArray[np.bool_]", flags.reshape(-1, per_page).any(axis=1))
+
+
+def _read_entries(pagemap: int, n: int, offset: int) -> bytes:
+    """Up to n whole entries: fewer only where the file ends, which is where memory does."""
+    raw = b""
+    while missing := n * _ENTRY_BYTES - len(raw):
+        chunk = os.pread(pagemap, missing, offset + len(raw))
+        if not chunk:
+            break
+        raw += chunk
+    return raw[: len(raw) // _ENTRY_BYTES * _ENTRY_BYTES]
 
 
 def dirty_entries(raw: bytes) -> npt.NDArray[np.bool_]:
