@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import subprocess
 import sys
 import time
@@ -153,12 +154,21 @@ def test_the_summary_in_words():
 
 
 @pytest.mark.usefixtures("uffd")
-def test_a_program_that_cannot_be_traced_ends_it(monkeypatch, capfd):
+def test_a_program_that_cannot_be_traced_ends_it(monkeypatch, capfd, tmp_path):
+    go = tmp_path / "go"
+    really_open = attach.open_source
+
+    def open_and_go(*arguments):
+        opened = really_open(*arguments)
+        go.touch()
+        return opened
+
     def refuse(before, split_thp):
         raise ProcessError(errno.EPERM, f"process {before.pid} belongs to somebody else now")
 
+    monkeypatch.setattr(attach, "open_source", open_and_go)
     monkeypatch.setattr(attach, "open_again", refuse)
-    shell = "sleep 0.1; exec sleep 1.5"
+    shell = f"until [ -e {go} ]; do sleep 0.02; done; exec sleep 0.5"
     assert main(["--json", "--interval", "0.02", "--", "sh", "-c", shell]) == 3
     said = capfd.readouterr()
     summary = json.loads(said.out.splitlines()[-1])
@@ -182,6 +192,19 @@ def test_the_trace_of_a_pid_ends():
         assert (tracer.returncode, said) == (0, "")
     summary = json.loads(out.splitlines()[-1])
     assert (summary["ended"], summary["execs"]) == ("exec", 0)
+
+
+def test_who_is_ending():
+    child = subprocess.Popen(["sleep", "60"])
+    try:
+        assert not attach.is_ending(child.pid)
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert attach.is_ending(child.pid)  # a zombie
+    finally:
+        child.kill()
+        child.wait()
+    assert attach.is_ending(child.pid)
 
 
 def test_opening_is_tried_again_while_a_program_is_being_executed():

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _ADDRESSES = re.compile(r"(?:0x)?([0-9a-f]{1,16})-(?:0x)?([0-9a-f]{1,16})", re.IGNORECASE)
 _GUEST_COMES_WITHIN_S = 10.0
+_PF_EXITING = 4
 
 
 def start(command: list[str], stdout: IO[str] | None) -> subprocess.Popen[bytes]:
@@ -141,6 +142,19 @@ def process_name(pid: int) -> str | None:
     except OSError:
         return None
     return name if name.isprintable() else repr(name)
+
+
+def is_ending(pid: int) -> bool:
+    """Whether it has begun to exit: some GiB of memory take it a second, and it has none by then.
+
+    Source: proc_pid_stat(5), flags; PF_EXITING in Linux include/linux/sched.h.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return True
+    flags = int(stat.rpartition(b")")[2].split()[6])
+    return bool(flags & _PF_EXITING)
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

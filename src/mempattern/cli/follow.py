@@ -69,7 +69,7 @@ class Followed(Closing):
         except EOFError:
             return False
         except ProcessError:
-            if self._stop.ended_within(_EXEC_S):
+            if attach.is_ending(before.pid):
                 return False
             raise
         self.execs += 1

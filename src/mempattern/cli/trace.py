@@ -138,7 +138,8 @@ def _wait_for(process: subprocess.Popen[bytes]) -> None:
 
 
 def _trace(options: argparse.Namespace, stop: Stop, process: subprocess.Popen[bytes] | None) -> int:
-    source, target = _open(options, stop, process)
+    pid = options.pid if process is None else process.pid
+    source, target = _open(pid, options, stop)
     with Followed(source, target, options, stop) as followed:
         recording = Recording(options.output, source, target.to_meta(), force=options.force)
         if not options.quiet:
@@ -170,7 +171,7 @@ def _trace(options: argparse.Namespace, stop: Stop, process: subprocess.Popen[by
         note(PROGRAM, recording.failure)
         code = UNWRITTEN
     watch.dropped = recording.dropped
-    if ended == "exit" and not stop.ended_within(_EXIT_S):
+    if ended == "exit" and not (stop.ended_within(_EXIT_S) or attach.is_ending(pid)):
         ended = "exec"
     exit_code = None
     if process is not None and ended in ("exit", "SIGINT", "SIGTERM"):
@@ -180,12 +181,9 @@ def _trace(options: argparse.Namespace, stop: Stop, process: subprocess.Popen[by
     return code or {"SIGINT": INTERRUPTED, "SIGTERM": TERMINATED}.get(ended, 0)
 
 
-def _open(
-    options: argparse.Namespace, stop: Stop, process: subprocess.Popen[bytes] | None
-) -> tuple[Source, Target]:
-    if process is None:
-        return attach.open_source(options.pid, options, stop.wait)
-    pid = process.pid
+def _open(pid: int, options: argparse.Namespace, stop: Stop) -> tuple[Source, Target]:
+    if not options.command:
+        return attach.open_source(pid, options, stop.wait)
     try:
         return open_executed(lambda: attach.open_source(pid, options, stop.wait), stop)
     except EOFError:
