@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from mempattern._checks import positive_seconds, whole_number
 from mempattern._closing import Closing
 from mempattern.errors import UsageError
-from mempattern.interval import Interval, Provenance
+from mempattern.interval import Bitmap, Interval, Provenance
 from mempattern.regions import Region
 
 _SHORTEST_S = 1e-6
@@ -37,6 +38,19 @@ class Source(Closing):
     @abstractmethod
     def close(self) -> None:
         """Let go of what the source holds. May be called twice."""
+
+    def interval_of(self, index: int, bitmaps: Iterable[Bitmap], collected: Any) -> Interval:
+        """The interval that a collection by the C core makes, with one bitmap for each region."""
+        return Interval(
+            index=index,
+            start_ns=collected.start_ns,
+            end_ns=collected.end_ns,
+            regions=self.regions,
+            bitmaps={r.name: words for r, words in zip(self.regions, bitmaps, strict=True)},
+            provenance=self.provenance,
+            lost_pages=collected.lost_pages,
+            collect_ns=collected.collect_ns,
+        )
 
     def intervals(
         self,

@@ -25,7 +25,7 @@ from mempattern.errors import (
     RingOverflowError,
     UsageError,
 )
-from mempattern.interval import Bitmap, Interval, Provenance
+from mempattern.interval import Interval, Provenance
 from mempattern.regions import Region, check_regions
 from mempattern.sources.base import Source
 
@@ -108,19 +108,7 @@ class _KVMSource(Source):
         result = type(self)._collect(handle, pointers, out, fault)
         if result:
             raise _error(result, fault, "collecting dirty pages")
-        bitmaps: dict[str, Bitmap] = {
-            region.name: array for region, (_, array) in zip(self.regions, taken, strict=True)
-        }
-        return Interval(
-            index=next(self._indices),
-            start_ns=out.start_ns,
-            end_ns=out.end_ns,
-            regions=self.regions,
-            bitmaps=bitmaps,
-            provenance=self.provenance,
-            lost_pages=out.lost_pages,
-            collect_ns=out.collect_ns,
-        )
+        return self.interval_of(next(self._indices), (array for _, array in taken), out)
 
     @property
     def closed(self) -> bool:

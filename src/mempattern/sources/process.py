@@ -19,7 +19,7 @@ from mempattern._memory import BitmapPool
 from mempattern._native import ffi, lib
 from mempattern._results import busy
 from mempattern.errors import ClosedError, ProcessEnded, ProcessError, UsageError
-from mempattern.interval import Bitmap, Interval, Provenance
+from mempattern.interval import Interval, Provenance
 from mempattern.regions import Region
 from mempattern.sources.base import Source
 from mempattern.sources.layout import (
@@ -201,22 +201,12 @@ class ProcessWrites(ProcessSource):
         if result:
             raise _explained(self.pid, -result, fault)
         self.huge_bytes += out.huge_bytes
-        bitmaps: dict[str, Bitmap] = {
-            region.name: array for region, (_, array) in zip(self.regions, taken, strict=True)
-        }
-        return Interval(
-            index=next(self.indices),
-            start_ns=out.start_ns,
-            end_ns=out.end_ns,
-            regions=self.regions,
-            bitmaps=bitmaps,
-            provenance=self.provenance,
-            lost_pages=out.lost_pages,
-            collect_ns=out.collect_ns,
-        )
+        return self.interval_of(next(self.indices), (array for _, array in taken), out)
 
     def let_go(self) -> None:
         self._handle = None  # with it go the userfaultfd and the protection
+        for pool in self._pools.values():
+            pool.close()
 
 
 def _as_c(placed: Placed) -> dict[str, int]:

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Inside the process source: what attach.c (a process and its descriptors), scan.c (the two kernel
+ * interfaces) and writes.c (protecting and collecting) share.
+ */
+#ifndef MPAT_PROCESS_PROCESS_H
+#define MPAT_PROCESS_PROCESS_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "abi.h"
+#include "mempattern.h"
+
+#define MPAT_PAGE_SHIFT 12
+#define MPAT_PAGE_BYTES ((uint64_t)1 << MPAT_PAGE_SHIFT)
+#define MPAT_SCAN_LEN 1024 /* ranges that one scan returns */
+
+struct mpat_process {
+    int uffd, pagemap, memory, pidfd;
+    int keeps_huge;
+    uint64_t address; /* of some mapped byte */
+    atomic_flag busy;
+    int64_t stopped_ns;
+    int64_t last_end_ns;
+    uint64_t lost_pages;
+    struct page_region found[MPAT_SCAN_LEN], taken[MPAT_SCAN_LEN]; /* of writes.c */
+};
+
+/* Fill the fault (which may be NULL) and pass the error on. */
+int mpat_process_fail(mpat_process_fault *fault, int error, const char *call, uint64_t address);
+
+int64_t mpat_process_now_ns(void);
+
+/* Neither ended nor executing another program. */
+int mpat_process_is_alive(const mpat_process *process);
+
+/* ---- scan.c -------------------------------------------------------------------------------- */
+
+/*
+ * Scans of [*start, end): up to vec_len ranges into vec; how many, or -errno. *start moves on; the
+ * scan is over when it is `end`.
+ */
+
+/*
+ * Page table entries without protection, empty ones as well: where nothing was ever touched there
+ * is no table, and nothing is found. Changes nothing.
+ */
+int mpat_scan_find(const mpat_process *process, struct page_region *vec, uint64_t vec_len,
+                   uint64_t *start, uint64_t end);
+
+/* What is mapped by huge pages. Changes nothing. */
+int mpat_scan_huge(const mpat_process *process, struct page_region *vec, uint64_t vec_len,
+                   uint64_t *start, uint64_t end);
+
+/*
+ * Protect all pages and say what each was before, atomically for each. Entries that were empty get
+ * a marker, so that they are not found again.
+ */
+int mpat_scan_take(const mpat_process *process, struct page_region *vec, uint64_t vec_len,
+                   uint64_t *start, uint64_t end);
+
+/* The same without a word about what they were: 0 or -errno. */
+int mpat_scan_protect(const mpat_process *process, uint64_t start, uint64_t end);
+
+/* Agree with the kernel on asynchronous write protection. -ENOTSUP: it has none. */
+int mpat_uffd_begin(const mpat_process *process);
+
+/* What lies in the range is to be followed from now on: 0 or -errno. */
+int mpat_uffd_register(const mpat_process *process, uint64_t start, uint64_t end);
+
+#endif

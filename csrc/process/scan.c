@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The two kernel interfaces: the ioctl PAGEMAP_SCAN on /proc/PID/pagemap, and a userfaultfd in
+ * asynchronous mode. Linux Documentation/admin-guide/mm/pagemap.rst and userfaultfd.rst;
+ * fs/proc/task_mmu.c.
+ */
+#include <errno.h>
+#include <sys/ioctl.h>
+
+#include "process.h"
+
+/*
+ * Ranges of the scan into vec; the number of them or -errno. Follow with *start until it is `end`:
+ * walk_end may be stale when all fits, and short of the last range when not.
+ */
+static int scan(const mpat_process *p, struct pm_scan_arg *request, struct page_region *vec,
+                uint64_t vec_len, uint64_t *start, uint64_t end)
+{
+    int n;
+
+    request->size = sizeof *request;
+    request->start = *start;
+    request->end = end;
+    request->walk_end = 0;
+    request->vec = (uintptr_t)vec;
+    request->vec_len = vec_len;
+    do
+        n = ioctl(p->pagemap, PAGEMAP_SCAN, request);
+    while (n < 0 && errno == EINTR);
+    if (n < 0)
+        return -errno;
+    if (vec_len == 0 || (uint64_t)n < vec_len) {
+        *start = end;
+    } else {
+        uint64_t last = vec[n - 1].end;
+        *start = request->walk_end > last ? request->walk_end : last;
+    }
+    return n;
+}
+
+/* Without other categories the kernel looks at one bit only. */
+int mpat_scan_find(const mpat_process *p, struct page_region *vec, uint64_t vec_len,
+                   uint64_t *start, uint64_t end)
+{
+    struct pm_scan_arg request = {.category_mask = PAGE_IS_WRITTEN,
+                                  .return_mask = PAGE_IS_WRITTEN};
+
+    return scan(p, &request, vec, vec_len, start, end);
+}
+
+int mpat_scan_take(const mpat_process *p, struct page_region *vec, uint64_t vec_len,
+                   uint64_t *start, uint64_t end)
+{
+    struct pm_scan_arg request = {.flags = PM_SCAN_WP_MATCHING,
+                                  .return_mask = PAGE_IS_WRITTEN | PAGE_IS_PRESENT |
+                                                 PAGE_IS_SWAPPED | PAGE_IS_FILE |
+                                                 PAGE_IS_PFNZERO | PAGE_IS_HUGE};
+
+    return scan(p, &request, vec, vec_len, start, end);
+}
+
+int mpat_scan_huge(const mpat_process *p, struct page_region *vec, uint64_t vec_len,
+                   uint64_t *start, uint64_t end)
+{
+    struct pm_scan_arg request = {.category_mask = PAGE_IS_HUGE | PAGE_IS_PRESENT,
+                                  .return_mask = PAGE_IS_HUGE};
+
+    return scan(p, &request, vec, vec_len, start, end);
+}
+
+int mpat_scan_protect(const mpat_process *p, uint64_t start, uint64_t end)
+{
+    struct pm_scan_arg request = {.flags = PM_SCAN_WP_MATCHING,
+                                  .category_mask = PAGE_IS_WRITTEN,
+                                  .return_mask = 0};
+
+    return scan(p, &request, NULL, 0, &start, end);
+}
+
+int mpat_uffd_begin(const mpat_process *p)
+{
+    struct uffdio_api api = {.api = UFFD_API,
+                             .features = UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED |
+                                         UFFD_FEATURE_WP_HUGETLBFS_SHMEM};
+
+    if (ioctl(p->uffd, UFFDIO_API, &api) < 0)
+        return errno == EINVAL ? -ENOTSUP : -errno;
+    return 0;
+}
+
+int mpat_uffd_register(const mpat_process *p, uint64_t start, uint64_t end)
+{
+    struct uffdio_register request = {.range = {start, end - start},
+                                      .mode = UFFDIO_REGISTER_MODE_WP};
+
+    return ioctl(p->uffd, UFFDIO_REGISTER, &request) < 0 ? -errno : 0;
+}
