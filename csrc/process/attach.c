@@ -92,6 +92,7 @@ static int open_files(mpat_process *p, int pid, mpat_process_fault *fault)
                                   .return_mask = PAGE_IS_WRITTEN};
     int error;
 
+    p->pid = pid;
     p->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
     if (p->pidfd < 0)
         return mpat_process_fail(fault, errno == EINVAL ? -ESRCH : -errno, "pidfd_open", 0);
@@ -142,10 +143,34 @@ int mpat_process_open(int pid, uint32_t flags, mpat_process **out, mpat_process_
     return 0;
 }
 
+/*
+ * Closing the descriptor ends the protection by itself, unless a child that was forked in the moment
+ * when the target had it, too, has it still. Private mappings of files are the descriptor's alone:
+ * the kernel registers them for asynchronous protection and refuses to unregister them.
+ */
+static void unregister_all(const mpat_process *p)
+{
+    unsigned long start, end;
+    char path[64], *line = NULL;
+    size_t size = 0;
+    FILE *maps;
+
+    snprintf(path, sizeof path, "/proc/%d/maps", p->pid);
+    maps = fopen(path, "re");
+    while (maps && getline(&line, &size, maps) > 0)
+        if (sscanf(line, "%lx-%lx", &start, &end) == 2)
+            (void)mpat_uffd_unregister(p, start, end);
+    free(line);
+    if (maps)
+        fclose(maps);
+}
+
 void mpat_process_close(mpat_process *p)
 {
     if (!p)
         return;
+    if (p->uffd >= 0)
+        unregister_all(p);
     for (int *fds[] = {&p->uffd, &p->pagemap, &p->memory, &p->pidfd}, i = 0; i < 4; i++)
         if (*fds[i] >= 0)
             close(*fds[i]);

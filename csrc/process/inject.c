@@ -26,7 +26,6 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,11 +44,12 @@
 #define MAX_CANDIDATES 32
 #define STOP_TIMEOUT_NS 200000000 /* for a thread that sleeps uninterruptibly */
 #define RUN_TIMEOUT_NS 2000000000 /* for one that has begun: it cannot be left */
-#define SPIN_NS 1000000
+#define WAIT_NS 1000000
 #define ROUNDS 5                  /* a thread may be in a critical section, but not for long */
 #define USER_CODE_64 0x33         /* its selector; 0x23 is 32-bit code */
 #define SYSCALL_INSTRUCTION 0x050f
 #define KERNEL_SIGSET_BYTES 8
+#define ERESTARTNOHAND 514L /* include/linux/errno.h */
 #define GET_RSEQ_CONFIGURATION 0x420f
 #define GET_SYSCALL_DISPATCH 0x4211
 
@@ -57,10 +57,12 @@
 
 struct candidate {
     pid_t tid;
-    int cost; /* lower is better */
+    int cost;      /* lower is better */
+    int is_seized; /* but does not stand still yet */
 };
 
 struct plan {
+    pid_t pid;
     int pidfd;
     uint64_t code; /* address of a syscall instruction in the target */
     size_t n;
@@ -84,25 +86,24 @@ static ssize_t read_file(const char *path, char *out, size_t size)
 }
 
 /*
- * System calls that give EINTR when their thread is stopped, although no signal was delivered:
- * signal(7), "Interruption of system calls and library functions by stop signals".
+ * System calls that may give EINTR when their thread is stopped, although no signal was delivered:
+ * signal(7), "Interruption of system calls and library functions by stop signals". Those of sockets
+ * do so with SO_RCVTIMEO or SO_SNDTIMEO. Never close(2), which must not be made twice.
  */
+static const short eintr_calls[] = {
+    SYS_accept,   SYS_accept4,  SYS_connect,         SYS_epoll_pwait, SYS_epoll_wait,
+    SYS_futex,    SYS_msgrcv,   SYS_msgsnd,          SYS_io_getevents, SYS_read,
+    SYS_readv,    SYS_recvfrom, SYS_recvmmsg,        SYS_recvmsg,     SYS_rt_sigtimedwait,
+    SYS_semop,    SYS_semtimedop, SYS_sendmmsg,      SYS_sendmsg,     SYS_sendto,
+    SYS_write,    SYS_writev,   426 /* io_uring_enter */, 441 /* epoll_pwait2 */,
+};
+
 static int gives_eintr(long number)
 {
-    switch (number) {
-    case SYS_epoll_wait:
-    case SYS_epoll_pwait:
-#ifdef SYS_epoll_pwait2
-    case SYS_epoll_pwait2:
-#endif
-    case SYS_semop:
-    case SYS_semtimedop:
-    case SYS_msgrcv:
-    case SYS_msgsnd:
-    case SYS_io_getevents:
-    case SYS_rt_sigtimedwait: return 1;
-    default: return 0;
-    }
+    for (size_t i = 0; i < sizeof eintr_calls / sizeof eintr_calls[0]; i++)
+        if (eintr_calls[i] == number)
+            return 1;
+    return 0;
 }
 
 /*
@@ -173,7 +174,7 @@ static int find_candidates(int pid, struct plan *plan)
             n_filtered++;
             continue;
         }
-        plan->candidates[plan->n++] = (struct candidate){tid, cost};
+        plan->candidates[plan->n++] = (struct candidate){.tid = tid, .cost = cost};
     }
     closedir(tasks);
     qsort(plan->candidates, plan->n, sizeof plan->candidates[0], by_cost);
@@ -247,13 +248,13 @@ static int find_code(int pid, struct plan *plan)
 
 struct report {
     int error;
+    int has_begun; /* a thread was sent elsewhere, and is back */
     const char *call; /* the same string in parent and child */
     int64_t stopped_ns;
 };
 
 struct stopped {
     pid_t tid;
-    int signal; /* one that came meanwhile and must reach the target after all */
     struct user_regs_struct registers;
     uint64_t mask; /* signals */
 };
@@ -271,12 +272,19 @@ static int64_t trace(long request, pid_t tid, unsigned long address, void *data)
     return ptrace((enum __ptrace_request)request, tid, (void *)address, data) < 0 ? -errno : 0;
 }
 
-/* The next stop's status; -ETIMEDOUT, or -ESRCH if the thread is gone. */
+/*
+ * The next stop's status; -ETIMEDOUT, or -ESRCH if the thread is gone. SIGCHLD, which is blocked,
+ * tells of a stop: while we sleep the thread has the processor, and on waking we have it before
+ * others that are busy. Spinning on a busy machine made the stop many times as long.
+ */
 static int next_stop(pid_t tid, int64_t timeout_ns)
 {
     int64_t deadline = now_ns() + timeout_ns;
+    sigset_t of_children;
     int status;
 
+    sigemptyset(&of_children);
+    sigaddset(&of_children, SIGCHLD);
     for (;;) {
         pid_t got = waitpid(tid, &status, __WALL | WNOHANG);
 
@@ -287,10 +295,7 @@ static int next_stop(pid_t tid, int64_t timeout_ns)
         int64_t left_ns = deadline - now_ns();
         if (left_ns < 0)
             return -ETIMEDOUT;
-        if (timeout_ns - left_ns < SPIN_NS)
-            sched_yield();
-        else
-            nanosleep(&(struct timespec){.tv_nsec = SPIN_NS / 10}, NULL);
+        sigtimedwait(&of_children, NULL, &(struct timespec){.tv_nsec = WAIT_NS});
     }
 }
 
@@ -314,17 +319,26 @@ static int is_fault(int status)
 }
 
 /*
- * Let it run on until the wanted kind of stop. What signals come first (all are blocked but
- * SIGKILL and SIGSTOP) are kept for the end.
+ * Let it run on until the wanted kind of stop. All signals are blocked but SIGKILL and SIGSTOP; a
+ * SIGSTOP is handed on at once, so that a SIGCONT after it finds it done, and detaching brings back
+ * a stop that still stands. -ETIMEDOUT: it was frozen (cgroups), and stands in another stop now.
  */
-static int run_until(struct stopped *s, long request, int (*is_wanted)(int))
+static int run_until(pid_t tid, long request, int (*is_wanted)(int))
 {
+    int signal = 0;
+
     for (;;) {
-        int error = (int)trace(request, s->tid, 0, NULL), status;
+        int error = (int)trace(request, tid, 0, (void *)(long)signal), status;
 
         if (error)
             return error;
-        status = next_stop(s->tid, RUN_TIMEOUT_NS);
+        signal = 0;
+        status = next_stop(tid, RUN_TIMEOUT_NS);
+        if (status == -ETIMEDOUT) { /* a frozen thread still obeys this; it must not be left */
+            trace(PTRACE_INTERRUPT, tid, 0, NULL);
+            status = next_stop(tid, INT64_MAX / 2);
+            return status < 0 ? status : -ETIMEDOUT;
+        }
         if (status < 0)
             return status;
         if (is_wanted(status))
@@ -332,12 +346,12 @@ static int run_until(struct stopped *s, long request, int (*is_wanted)(int))
         if (is_fault(status))
             return -EIO;
         if (!is_interrupt_stop(status) && !is_syscall_stop(status))
-            s->signal = WSTOPSIG(status);
+            signal = WSTOPSIG(status);
     }
 }
 
 /* Execute one system call; the thread stands in its exit-stop afterwards. Its result or -errno. */
-static int64_t call(struct stopped *s, uint64_t code, long number, long argument)
+static int64_t call(const struct stopped *s, uint64_t code, long number, long argument)
 {
     struct user_regs_struct registers = s->registers;
     int error;
@@ -348,7 +362,7 @@ static int64_t call(struct stopped *s, uint64_t code, long number, long argument
     registers.orig_rax = ~0ul; /* it does not come from a system call: nothing to restart */
     error = (int)trace(PTRACE_SETREGS, s->tid, 0, &registers);
     for (int edge = 0; edge < 2 && !error; edge++) /* entry, exit */
-        error = run_until(s, PTRACE_SYSCALL, is_syscall_stop);
+        error = run_until(s->tid, PTRACE_SYSCALL, is_syscall_stop);
     if (!error)
         error = (int)trace(PTRACE_GETREGS, s->tid, 0, &registers);
     return error ? error : (int64_t)registers.rax;
@@ -383,100 +397,101 @@ static int dispatches(pid_t tid)
     return trace(GET_SYSCALL_DISPATCH, tid, sizeof dispatch, &dispatch) == 0 && dispatch.mode != 0;
 }
 
-/* Bit s - 1 is signal s: those pending that the thread does not block. */
-static uint64_t deliverable(pid_t tid)
-{
-    uint64_t blocked = 0, pending = 0;
-    char path[64], text[4096];
-    const char *names[] = {"\nSigPnd:", "\nShdPnd:", "\nSigBlk:"};
-
-    snprintf(path, sizeof path, "/proc/%d/status", tid);
-    if (read_file(path, text, sizeof text) <= 0)
-        return ~UINT64_C(0);
-    for (int i = 0; i < 3; i++) {
-        char *at = strstr(text, names[i]);
-        uint64_t set = at ? strtoull(at + strlen(names[i]), NULL, 16) : ~UINT64_C(0);
-
-        if (i < 2)
-            pending |= set;
-        else
-            blocked = at ? set : 0;
-    }
-    return pending & ~blocked;
-}
-
 /*
- * A call that gives EINTR for our stop alone is made again, as the kernel would had it known. Not
- * when a signal waits: then EINTR is the signal's.
+ * A call that gave EINTR for our stop alone: let the kernel decide on the way out of this stop, as
+ * it does for other calls. It is made again, or is EINTR after all if a handler is to run.
  */
-static void undo_eintr(const struct stopped *s, struct user_regs_struct *registers)
+static void undo_eintr(struct user_regs_struct *registers)
 {
     if ((long)registers->orig_rax >= 0 && (long)registers->rax == -EINTR &&
-        gives_eintr((long)registers->orig_rax) && !s->signal && !deliverable(s->tid)) {
-        registers->rax = registers->orig_rax;
-        registers->rip -= 2;
-        registers->orig_rax = ~0ul;
-    }
+        gives_eintr((long)registers->orig_rax))
+        registers->rax = (unsigned long)-ERESTARTNOHAND;
 }
 
-/* From any stop: everything back, and go on. */
+/* From an interrupt-stop: everything back, and go on. */
 static void release(const struct stopped *s)
 {
     struct user_regs_struct registers = s->registers;
     uint64_t mask = s->mask;
 
-    undo_eintr(s, &registers);
+    undo_eintr(&registers);
     trace(PTRACE_SETREGS, s->tid, 0, &registers);
     trace(PTRACE_SETSIGMASK, s->tid, KERNEL_SIGSET_BYTES, &mask);
     trace(PTRACE_DETACH, s->tid, 0, NULL);
-    if (s->signal) /* this kind of stop cannot hand it on */
-        syscall(SYS_tkill, s->tid, s->signal);
 }
 
-/* Stop the thread in user code or a system call. -EAGAIN: not this one. */
-static int stop(pid_t tid, uint64_t code, struct stopped *s, struct report *report)
+/* The thread stands still in an interrupt-stop. -ETIMEDOUT: not yet; it stays seized. */
+static int interrupt(struct candidate *candidate, struct report *report)
 {
-    int error = (int)trace(PTRACE_SEIZE, tid, 0, (void *)PTRACE_O_TRACESYSGOOD), status;
-    uint64_t all = ~UINT64_C(0);
+    pid_t tid = candidate->tid;
+    int error = 0;
 
-    *s = (struct stopped){.tid = tid};
-    report->call = "PTRACE_SEIZE";
-    if (error)
-        return error;
-    report->call = "PTRACE_INTERRUPT";
-    error = (int)trace(PTRACE_INTERRUPT, tid, 0, NULL);
+    if (!candidate->is_seized) {
+        report->call = "PTRACE_SEIZE";
+        error = (int)trace(PTRACE_SEIZE, tid, 0, (void *)PTRACE_O_TRACESYSGOOD);
+        if (error)
+            return error;
+        candidate->is_seized = 1;
+        report->call = "PTRACE_INTERRUPT";
+        error = (int)trace(PTRACE_INTERRUPT, tid, 0, NULL);
+    }
     while (!error) {
-        status = next_stop(tid, STOP_TIMEOUT_NS);
+        int status = next_stop(tid, STOP_TIMEOUT_NS);
+
         if (status < 0)
-            return status; /* our end detaches it: it never stopped */
+            return status;
         if (is_interrupt_stop(status))
             break;
         /* A signal was on its way already: it is delivered as if we were not there. */
         error = (int)trace(PTRACE_CONT, tid, 0, (void *)(long)WSTOPSIG(status));
     }
-    if (!error)
-        error = (int)trace(PTRACE_GETREGS, tid, 0, &s->registers);
-    if (!error)
-        error = (int)trace(PTRACE_GETSIGMASK, tid, KERNEL_SIGSET_BYTES, &s->mask);
-    if (error)
-        return error;
+    return error;
+}
+
+/* May the stopped thread be sent elsewhere? -EAGAIN: not this one, or not now. */
+static int check(const struct plan *plan, const struct stopped *s, struct report *report)
+{
+    char path[64];
+
     report->call = "32-bit code";
     if ((s->registers.cs & 0xffff) != USER_CODE_64)
-        error = -ENOEXEC;
+        return -ENOEXEC;
+    /* Its number may be another process's by now; and the code another program's. */
+    snprintf(path, sizeof path, "/proc/%d/task/%d", plan->pid, s->tid);
     errno = 0;
-    if (!error && ((ptrace(PTRACE_PEEKTEXT, tid, (void *)code, NULL) & 0xffff) !=
-                       SYSCALL_INSTRUCTION ||
-                   errno || in_critical_section(tid) || dispatches(tid)))
-        error = -EAGAIN;
-    if (!error)
-        error = (int)trace(PTRACE_SETSIGMASK, tid, KERNEL_SIGSET_BYTES, &all);
+    if (access(path, F_OK) || in_critical_section(s->tid) || dispatches(s->tid) ||
+        (ptrace(PTRACE_PEEKTEXT, s->tid, (void *)plan->code, NULL) & 0xffff) !=
+            SYSCALL_INSTRUCTION)
+        return -EAGAIN;
+    return 0;
+}
+
+/* Stop the thread and block its signals. On failure it goes on as it was. */
+static int stop(const struct plan *plan, struct candidate *candidate, struct stopped *s,
+                struct report *report)
+{
+    uint64_t all = ~UINT64_C(0);
+    int error = interrupt(candidate, report);
+
     if (error)
-        trace(PTRACE_DETACH, tid, 0, NULL); /* nothing was changed */
+        return error;
+    candidate->is_seized = 0;
+    *s = (struct stopped){.tid = candidate->tid};
+    error = (int)trace(PTRACE_GETREGS, s->tid, 0, &s->registers);
+    if (!error)
+        error = (int)trace(PTRACE_GETSIGMASK, s->tid, KERNEL_SIGSET_BYTES, &s->mask);
+    if (error) /* killed meanwhile */
+        return error;
+    error = check(plan, s, report);
+    if (!error)
+        error = (int)trace(PTRACE_SETSIGMASK, s->tid, KERNEL_SIGSET_BYTES, &all);
+    if (error)
+        release(s);
     return error;
 }
 
 /* The stopped thread makes the descriptor, we take it, it closes its own. */
-static int make_userfaultfd(struct stopped *s, const struct plan *plan, struct report *report)
+static int make_userfaultfd(const struct stopped *s, const struct plan *plan, struct report *report)
 {
     int flags = O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY;
     int64_t theirs = call(s, plan->code, SYS_userfaultfd, flags), closed;
@@ -499,18 +514,19 @@ static int make_userfaultfd(struct stopped *s, const struct plan *plan, struct r
     return ours;
 }
 
-static int inject(const struct plan *plan, const struct candidate *candidate, struct report *report)
+static int inject(const struct plan *plan, struct candidate *candidate, struct report *report)
 {
     struct stopped stopped;
     int64_t begin_ns = now_ns();
-    int error = stop(candidate->tid, plan->code, &stopped, report), fd;
+    int error = stop(plan, candidate, &stopped, report), fd;
 
     if (error)
         return error;
+    report->has_begun = 1;
     fd = make_userfaultfd(&stopped, plan, report);
     /* Stop once more, before any instruction, where the kernel still decides about restarting. */
     trace(PTRACE_INTERRUPT, stopped.tid, 0, NULL);
-    run_until(&stopped, PTRACE_CONT, is_interrupt_stop);
+    run_until(stopped.tid, PTRACE_CONT, is_interrupt_stop);
     release(&stopped);
     report->stopped_ns += now_ns() - begin_ns;
     return fd;
@@ -537,13 +553,14 @@ static void send_report(int socket, const struct report *report, int fd)
     sendmsg(socket, &message, MSG_NOSIGNAL);
 }
 
-_Noreturn static void child_main(const struct plan *plan, int socket)
+_Noreturn static void child_main(struct plan *plan, int socket)
 {
     struct report report = {0};
     int result = -ESRCH;
 
+    signal(SIGCHLD, SIG_DFL); /* ignored, it would not be sent; see next_stop */
     setsid(); /* a SIGKILL for the tracer's process group is not for us */
-    for (size_t i = 0; i < ROUNDS * plan->n; i++) {
+    for (size_t i = 0; i < ROUNDS * plan->n && !report.has_begun; i++) {
         result = inject(plan, &plan->candidates[i % plan->n], &report);
         if (result != -EAGAIN && result != -ETIMEDOUT && result != -ESRCH)
             break;
@@ -582,7 +599,7 @@ static int receive_report(int socket, struct report *report, int *fd)
     return 0;
 }
 
-static int run_child(const struct plan *plan, int *uffd, struct report *report)
+static int run_child(struct plan *plan, int *uffd, struct report *report)
 {
     sigset_t all, before;
     int sockets[2], error = 0;
@@ -614,7 +631,7 @@ static int run_child(const struct plan *plan, int *uffd, struct report *report)
 int mpat_inject_userfaultfd(int pid, int pidfd, int *uffd, int64_t *stopped_ns,
                             mpat_process_fault *fault)
 {
-    struct plan plan = {.pidfd = pidfd};
+    struct plan plan = {.pid = pid, .pidfd = pidfd};
     struct report report = {0};
     int error = find_candidates(pid, &plan);
 

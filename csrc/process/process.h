@@ -17,6 +17,7 @@
 #define MPAT_SCAN_LEN 1024 /* ranges that one scan returns */
 
 struct mpat_process {
+    int pid;
     int uffd, pagemap, memory, pidfd;
     int keeps_huge;
     uint64_t address; /* of some mapped byte */
@@ -24,7 +25,7 @@ struct mpat_process {
     int64_t stopped_ns;
     int64_t last_end_ns;
     uint64_t lost_pages;
-    struct page_region found[MPAT_SCAN_LEN], taken[MPAT_SCAN_LEN]; /* of writes.c */
+    struct page_region found[MPAT_SCAN_LEN], pages[MPAT_SCAN_LEN], taken[MPAT_SCAN_LEN];
 };
 
 /* Fill the fault (which may be NULL) and pass the error on. */
@@ -43,19 +44,23 @@ int mpat_process_is_alive(const mpat_process *process);
  */
 
 /*
- * Page table entries without protection, empty ones as well: where nothing was ever touched there
- * is no table, and nothing is found. Changes nothing.
+ * What has no protection, also where there is no page: fast, as the kernel looks at one bit of a
+ * page table entry only. Changes nothing.
  */
 int mpat_scan_find(const mpat_process *process, struct page_region *vec, uint64_t vec_len,
                    uint64_t *start, uint64_t end);
+
+/* Pages that have no protection. Changes nothing. */
+int mpat_scan_pages(const mpat_process *process, struct page_region *vec, uint64_t vec_len,
+                    uint64_t *start, uint64_t end);
 
 /* What is mapped by huge pages. Changes nothing. */
 int mpat_scan_huge(const mpat_process *process, struct page_region *vec, uint64_t vec_len,
                    uint64_t *start, uint64_t end);
 
 /*
- * Protect all pages and say what each was before, atomically for each. Entries that were empty get
- * a marker, so that they are not found again.
+ * Protect all of the range and say what each page was before, atomically for each. Where there was
+ * no page the kernel puts a marker, and makes page tables for it: only for ranges that have pages.
  */
 int mpat_scan_take(const mpat_process *process, struct page_region *vec, uint64_t vec_len,
                    uint64_t *start, uint64_t end);
@@ -66,7 +71,8 @@ int mpat_scan_protect(const mpat_process *process, uint64_t start, uint64_t end)
 /* Agree with the kernel on asynchronous write protection. -ENOTSUP: it has none. */
 int mpat_uffd_begin(const mpat_process *process);
 
-/* What lies in the range is to be followed from now on: 0 or -errno. */
+/* What lies in the range is to be followed from now on, or not any more: 0 or -errno. */
 int mpat_uffd_register(const mpat_process *process, uint64_t start, uint64_t end);
+int mpat_uffd_unregister(const mpat_process *process, uint64_t start, uint64_t end);
 
 #endif

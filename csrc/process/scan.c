@@ -38,11 +38,20 @@ static int scan(const mpat_process *p, struct pm_scan_arg *request, struct page_
     return n;
 }
 
-/* Without other categories the kernel looks at one bit only. */
 int mpat_scan_find(const mpat_process *p, struct page_region *vec, uint64_t vec_len,
                    uint64_t *start, uint64_t end)
 {
     struct pm_scan_arg request = {.category_mask = PAGE_IS_WRITTEN,
+                                  .return_mask = PAGE_IS_WRITTEN};
+
+    return scan(p, &request, vec, vec_len, start, end);
+}
+
+int mpat_scan_pages(const mpat_process *p, struct page_region *vec, uint64_t vec_len,
+                    uint64_t *start, uint64_t end)
+{
+    struct pm_scan_arg request = {.category_mask = PAGE_IS_WRITTEN,
+                                  .category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
                                   .return_mask = PAGE_IS_WRITTEN};
 
     return scan(p, &request, vec, vec_len, start, end);
@@ -94,4 +103,11 @@ int mpat_uffd_register(const mpat_process *p, uint64_t start, uint64_t end)
                                       .mode = UFFDIO_REGISTER_MODE_WP};
 
     return ioctl(p->uffd, UFFDIO_REGISTER, &request) < 0 ? -errno : 0;
+}
+
+int mpat_uffd_unregister(const mpat_process *p, uint64_t start, uint64_t end)
+{
+    struct uffdio_range range = {start, end - start};
+
+    return ioctl(p->uffd, UFFDIO_UNREGISTER, &range) < 0 ? -errno : 0;
 }

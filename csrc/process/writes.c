@@ -5,6 +5,10 @@
  * PAGEMAP_SCAN finds those entries and protects them again. The target never waits for us, and the
  * end of our descriptor is the end of it all.
  *
+ * A range goes through three scans, each over what the one before it returned: what has no
+ * protection, a bit of each entry; of that the pages, since most of it may be memory that was never
+ * touched; and taking these, after which they are protected again.
+ *
  * Linux Documentation/admin-guide/mm/userfaultfd.rst and pagemap.rst; fs/proc/task_mmu.c.
  */
 #include <errno.h>
@@ -25,7 +29,7 @@ struct pass {
     mpat_process *process;
     const mpat_mapping *mapping;
     uint64_t *words; /* of its region */
-    int is_registered; /* all of it, and not only what it was when it was first seen */
+    int is_tried, register_error; /* registering all of it, and not what it was at first */
     uint64_t written_pages, huge_bytes, lost_pages;
 };
 
@@ -93,20 +97,21 @@ static int take_once(struct pass *pass, uint64_t start, uint64_t end, int *misse
 
 /*
  * What is missed is unmapped by now, or mapped anew and not registered: then it is registered here,
- * and whatever it holds was written since. What cannot be registered is left out, as from the
- * start.
+ * and whatever it holds was written since. Where another userfaultfd is we cannot see.
  */
 static int take_range(struct pass *pass, uint64_t start, uint64_t end)
 {
     const mpat_mapping *m = pass->mapping;
     int missed, error = take_once(pass, start, end, &missed);
 
-    if (error || !missed || pass->is_registered)
+    if (error || !missed)
         return error;
-    pass->is_registered = 1;
-    if (mpat_uffd_register(pass->process, m->start, m->end))
-        return 0;
-    return take_once(pass, start, end, &missed);
+    if (!pass->is_tried)
+        pass->register_error = mpat_uffd_register(pass->process, m->start, m->end);
+    pass->is_tried = 1;
+    if (pass->register_error == -EBUSY)
+        pass->lost_pages += (end - start) >> m->page_shift;
+    return pass->register_error ? 0 : take_once(pass, start, end, &missed);
 }
 
 /* The same around huge pages, which stay unprotected, and so unknown, rather than being split. */
@@ -133,27 +138,57 @@ static int take_around_huge(struct pass *pass, uint64_t start, uint64_t end)
     return error;
 }
 
-static int collect_mapping(struct pass *pass)
-{
-    mpat_process *p = pass->process;
-    const mpat_mapping *m = pass->mapping;
-    int keeps_huge = p->keeps_huge && m->page_shift == MPAT_PAGE_SHIFT;
-    uint64_t at = m->start;
+/* What is done with a range of pages that have no protection: 0 or -errno. */
+typedef int visit(struct pass *pass, uint64_t start, uint64_t end);
 
-    while (at < m->end) {
-        int n = mpat_scan_find(p, p->found, MPAT_SCAN_LEN, &at, m->end), error = n < 0 ? n : 0;
+/* Visit the pages of [at, end) that have no protection, those near each other together. */
+static int visit_pages(struct pass *pass, uint64_t at, uint64_t end, visit *what)
+{
+    struct page_region *vec = pass->process->pages;
+
+    while (at < end) {
+        int n = mpat_scan_pages(pass->process, vec, MPAT_SCAN_LEN, &at, end);
+        int error = n < 0 ? n : 0;
 
         for (int i = 0; i < n && !error;) {
-            uint64_t start = p->found[i].start, end = p->found[i].end;
+            uint64_t first = vec[i].start, last = vec[i].end;
 
-            while (++i < n && p->found[i].start - end <= JOIN_BYTES)
-                end = p->found[i].end;
-            error = keeps_huge ? take_around_huge(pass, start, end) : take_range(pass, start, end);
+            while (++i < n && vec[i].start - last <= JOIN_BYTES)
+                last = vec[i].end;
+            error = what(pass, first, last);
         }
         if (error)
             return error;
     }
     return 0;
+}
+
+static int visit_mapping(struct pass *pass, visit *what)
+{
+    mpat_process *p = pass->process;
+    uint64_t at = pass->mapping->start, end = pass->mapping->end;
+
+    while (at < end) {
+        int n = mpat_scan_find(p, p->found, MPAT_SCAN_LEN, &at, end), error = n < 0 ? n : 0;
+
+        for (int i = 0; i < n && !error;) {
+            uint64_t first = p->found[i].start, last = p->found[i].end;
+
+            while (++i < n && p->found[i].start - last <= JOIN_BYTES)
+                last = p->found[i].end;
+            error = visit_pages(pass, first, last, what);
+        }
+        if (error)
+            return error;
+    }
+    return 0;
+}
+
+static int collect_mapping(struct pass *pass)
+{
+    int keeps_huge = pass->process->keeps_huge && pass->mapping->page_shift == MPAT_PAGE_SHIFT;
+
+    return visit_mapping(pass, keeps_huge ? take_around_huge : take_range);
 }
 
 /* ---- protect and collect -------------------------------------------------------------------- */
@@ -191,20 +226,9 @@ static int count_huge(const mpat_process *p, const mpat_mapping *m, uint64_t *by
     return 0;
 }
 
-/* Only where there are page tables: markers for all the rest would take memory from the target. */
-static int protect_mapping(mpat_process *p, const mpat_mapping *m)
+static int protect_range(struct pass *pass, uint64_t start, uint64_t end)
 {
-    uint64_t at = m->start;
-
-    while (at < m->end) {
-        int n = mpat_scan_find(p, p->found, MPAT_SCAN_LEN, &at, m->end), error = n < 0 ? n : 0;
-
-        for (int i = 0; i < n && !error; i++)
-            error = mpat_scan_protect(p, p->found[i].start, p->found[i].end);
-        if (error < 0)
-            return error;
-    }
-    return 0;
+    return mpat_scan_protect(pass->process, start, end);
 }
 
 static int protect_all(mpat_process *p, const mpat_mapping *mappings, size_t n_mappings,
@@ -226,7 +250,7 @@ static int protect_all(mpat_process *p, const mpat_mapping *mappings, size_t n_m
             continue;
         if (error)
             return mpat_process_fail(fault, error, "UFFDIO_REGISTER", m->start);
-        error = protect_mapping(p, m);
+        error = visit_mapping(&(struct pass){.process = p, .mapping = m}, protect_range);
         if (error)
             return mpat_process_fail(fault, error, "PAGEMAP_SCAN", m->start);
     }

@@ -24,6 +24,7 @@
 #include <sys/ptrace.h>
 #include <sys/select.h>
 #include <sys/sem.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -267,6 +268,20 @@ static int in_sigtimedwait(const struct child *child, const void *argument)
     return sigtimedwait(&usr1, NULL, &half) != -1 || errno != EAGAIN;
 }
 
+static int in_recv_with_timeout(const struct child *child, const void *argument)
+{
+    struct timeval most = {0, 700000};
+    char byte;
+    int pair[2];
+
+    (void)argument;
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) ||
+        setsockopt(pair[0], SOL_SOCKET, SO_RCVTIMEO, &most, sizeof most))
+        return 1;
+    say_ready(child);
+    return recv(pair[0], &byte, 1, 0) != -1 || errno != EAGAIN;
+}
+
 static int in_semtimedop(const struct child *child, const void *argument)
 {
     int semaphore = semget(IPC_PRIVATE, 1, 0600), error, number;
@@ -372,6 +387,107 @@ static void test_signals(void)
         if (i % 5 == 0)
             attach_and_detach(child.pid);
     }
+    CHECK(end(&child) == 0);
+}
+
+static volatile sig_atomic_t is_told;
+
+static void tell(int signal)
+{
+    (void)signal;
+    is_told = 1;
+}
+
+/* EINTR, if a signal was handled: who waits for a flag that the handler sets depends on it. */
+static int in_epoll_until_told(const struct child *child, const void *argument)
+{
+    struct sigaction action = {.sa_handler = tell};
+    struct epoll_event event = {.events = EPOLLIN};
+    int epoll = epoll_create1(0), is_over = 0;
+    sigset_t usr1, none;
+
+    (void)argument;
+    sigemptyset(&none);
+    sigemptyset(&usr1);
+    sigaddset(&usr1, SIGUSR1);
+    sigprocmask(SIG_BLOCK, &usr1, NULL); /* handled in epoll_pwait only, so that none comes early */
+    sigaction(SIGUSR1, &action, NULL);
+    epoll_ctl(epoll, EPOLL_CTL_ADD, child->go[0], &event);
+    say_ready(child);
+    while (!is_over) {
+        int n = epoll_pwait(epoll, &event, 1, 20000, &none);
+
+        if (n < 0 && errno == EINTR && is_told) {
+            is_told = 0;
+            say_ready(child);
+        } else {
+            is_over = 1;
+            if (n != 1)
+                return 1;
+        }
+    }
+    return 0;
+}
+
+static void *attach_again_and_again(void *pid)
+{
+    for (int i = 0; i < 150; i++)
+        attach_and_detach(*(pid_t *)pid);
+    return NULL;
+}
+
+static void test_interrupted_waits(void)
+{
+    struct child child = begin(in_epoll_until_told, NULL);
+    struct pollfd answer = {.fd = child.ready[0], .events = POLLIN};
+    pthread_t tracer;
+    char byte;
+
+    wait_ready(&child);
+    CHECK(pthread_create(&tracer, NULL, attach_again_and_again, &child.pid) == 0);
+    for (int i = 0; i < 100; i++) {
+        kill(child.pid, SIGUSR1);
+        CHECK(poll(&answer, 1, 10000) == 1 && read(child.ready[0], &byte, 1) == 1);
+        usleep(300);
+    }
+    pthread_join(tracer, NULL);
+    CHECK(end(&child) == 0);
+}
+
+static char state_of(pid_t pid)
+{
+    char path[64], text[512] = "", *after;
+    FILE *stat;
+
+    snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    stat = fopen(path, "re");
+    if (stat && !fgets(text, sizeof text, stat))
+        text[0] = '\0';
+    if (stat)
+        fclose(stat);
+    after = strrchr(text, ')');
+    return after ? after[2] : '?';
+}
+
+/* The SIGCONT comes last, at whatever moment of an attachment, so the process goes on. */
+static void test_stop_and_go(void)
+{
+    struct child child = begin(in_read, NULL);
+    pthread_t tracer;
+
+    wait_ready(&child);
+    CHECK(pthread_create(&tracer, NULL, attach_again_and_again, &child.pid) == 0);
+    for (int i = 0; i < 100; i++) {
+        kill(child.pid, SIGSTOP);
+        usleep(100);
+        kill(child.pid, SIGCONT);
+        usleep(300);
+    }
+    pthread_join(tracer, NULL);
+    for (int i = 0; i < 100 && state_of(child.pid) == 'T'; i++)
+        usleep(1000);
+    CHECK(state_of(child.pid) != 'T');
+    kill(child.pid, SIGCONT);
     CHECK(end(&child) == 0);
 }
 
@@ -515,6 +631,102 @@ static void test_writes(void)
     CHECK(mpat_process_collect(process, &mapping, 1, &n_pages, &bitmap, 1, &out, NULL) == -ESRCH);
     mpat_process_close(process);
     mpat_bitmap_free(bitmap, N_PAGES);
+}
+
+/* ---- memory that was never touched ------------------------------------------------------------ */
+
+#define SPARSE_PAGES ((uint64_t)1 << 20) /* 4 GiB, which take 8 MiB of page tables when all are made */
+
+static char *sparse, *for_huge;
+
+static int touching(const struct child *child, const void *argument)
+{
+    char byte;
+
+    (void)argument;
+    sparse[77 * PAGE] = 1;
+    say_ready(child);
+    while (read(child->go[0], &byte, 1) < 0)
+        ;
+    for (size_t page = 0; page < N_PAGES; page++)
+        for_huge[page * PAGE] = 1;
+    say_ready(child);
+    pause();
+    return 0;
+}
+
+static long number_in(pid_t pid, const char *file, const char *key)
+{
+    char path[64], line[512];
+    long number = 0;
+    FILE *from;
+
+    snprintf(path, sizeof path, "/proc/%d/%s", pid, file);
+    from = fopen(path, "re");
+    while (from && fgets(line, sizeof line, from))
+        if (strncmp(line, key, strlen(key)) == 0)
+            number += strtol(line + strlen(key), NULL, 10);
+    if (from)
+        fclose(from);
+    return number;
+}
+
+/* Of the same target, traced while nothing is there yet, or never. KiB in huge pages at the end. */
+static long huge_after(int is_traced)
+{
+    struct child child = begin(touching, NULL);
+    mpat_mapping mappings[] = {
+        {.start = (uintptr_t)sparse, .end = (uintptr_t)sparse + SPARSE_PAGES * PAGE,
+         .page_shift = 12},
+        {.start = (uintptr_t)for_huge, .end = (uintptr_t)for_huge + N_PAGES * PAGE,
+         .page_shift = 12, .region = 1},
+    };
+    uint64_t n_pages[] = {SPARSE_PAGES, N_PAGES}, huge_bytes, *bitmaps[2];
+    mpat_process_collection out;
+    mpat_process *process;
+    long huge, tables;
+
+    wait_ready(&child);
+    tables = number_in(child.pid, "status", "VmPTE:");
+    if (is_traced) {
+        CHECK(mpat_bitmap_alloc(n_pages[0], &bitmaps[0]) == 0);
+        CHECK(mpat_bitmap_alloc(n_pages[1], &bitmaps[1]) == 0);
+        CHECK(mpat_process_open(child.pid, 0, &process, NULL) == 0);
+        CHECK(mpat_process_protect(process, mappings, 2, &huge_bytes, NULL) == 0);
+        for (int i = 0; i < 2; i++) {
+            CHECK(mpat_process_collect(process, mappings, 2, n_pages, bitmaps, 2, &out, NULL) == 0);
+            CHECK(out.written_pages == 0);
+        }
+        CHECK(number_in(child.pid, "status", "VmPTE:") - tables < 64);
+        mpat_process_close(process);
+        mpat_bitmap_free(bitmaps[0], n_pages[0]);
+        mpat_bitmap_free(bitmaps[1], n_pages[1]);
+    }
+    close(child.go[1]);
+    wait_ready(&child);
+    huge = number_in(child.pid, "smaps", "AnonHugePages:");
+    kill(child.pid, SIGKILL);
+    waitpid(child.pid, NULL, 0);
+    close(child.ready[0]);
+    return huge;
+}
+
+/* It gets no page tables by being looked at, and may become huge pages afterwards as ever. */
+static void test_untouched_memory(void)
+{
+    size_t huge_page = (size_t)2 << 20;
+    char *map = mmap(NULL, N_PAGES * PAGE + huge_page, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    sparse = mmap(NULL, SPARSE_PAGES * PAGE, PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    CHECK(map != MAP_FAILED && sparse != MAP_FAILED);
+    madvise(sparse, SPARSE_PAGES * PAGE, MADV_NOHUGEPAGE);
+    for_huge = map + (huge_page - (uintptr_t)map % huge_page) % huge_page;
+    madvise(for_huge, N_PAGES * PAGE, MADV_HUGEPAGE);
+    CHECK(huge_after(1) == huge_after(0));
+    munmap(map, N_PAGES * PAGE + huge_page);
+    munmap(sparse, SPARSE_PAGES * PAGE);
 }
 
 /* Attach, collect, detach, again and again, until it is killed. */
@@ -709,12 +921,16 @@ int main(void)
     test_blocked("epoll_pwait", in_epoll_pwait);
     test_blocked("sigtimedwait", in_sigtimedwait);
     test_blocked("semtimedop", in_semtimedop);
+    test_blocked("recv with a timeout", in_recv_with_timeout);
     test_blocked("pause", in_pause);
     test_blocked("user code", in_user_code);
     test_signals();
+    test_interrupted_waits();
+    test_stop_and_go();
     test_job_control();
     test_threads();
     test_writes();
+    test_untouched_memory();
     test_killed_tracer();
     test_filtered();
     test_dispatching();
