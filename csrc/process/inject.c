@@ -24,7 +24,6 @@
 
 #if defined(__x86_64__) && defined(__linux__)
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -40,8 +39,8 @@
 #include <unistd.h>
 
 #include "abi.h"
+#include "plan.h"
 
-#define MAX_CANDIDATES 32
 #define STOP_TIMEOUT_NS 200000000 /* for a thread that sleeps uninterruptibly */
 #define RUN_TIMEOUT_NS 2000000000 /* for one that has begun: it cannot be left */
 #define WAIT_NS 1000000
@@ -52,197 +51,6 @@
 #define ERESTARTNOHAND 514L /* include/linux/errno.h */
 #define GET_RSEQ_CONFIGURATION 0x420f
 #define GET_SYSCALL_DISPATCH 0x4211
-
-/* ---- before anything is stopped ------------------------------------------------------------- */
-
-struct candidate {
-    pid_t tid;
-    int cost;      /* lower is better */
-    int is_seized; /* but does not stand still yet */
-};
-
-struct plan {
-    pid_t pid;
-    int pidfd;
-    uint64_t code; /* address of a syscall instruction in the target */
-    size_t n;
-    struct candidate candidates[MAX_CANDIDATES];
-};
-
-static ssize_t read_file(const char *path, char *out, size_t size)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n;
-
-    if (fd < 0)
-        return -errno;
-    n = read(fd, out, size - 1);
-    if (n < 0)
-        n = -errno;
-    else
-        out[n] = '\0';
-    close(fd);
-    return n;
-}
-
-/*
- * System calls that may give EINTR when their thread is stopped, although no signal was delivered:
- * signal(7), "Interruption of system calls and library functions by stop signals". Those of sockets
- * do so with SO_RCVTIMEO or SO_SNDTIMEO. Never close(2), which must not be made twice.
- */
-static const short eintr_calls[] = {
-    SYS_accept,   SYS_accept4,  SYS_connect,         SYS_epoll_pwait, SYS_epoll_wait,
-    SYS_futex,    SYS_msgrcv,   SYS_msgsnd,          SYS_io_getevents, SYS_read,
-    SYS_readv,    SYS_recvfrom, SYS_recvmmsg,        SYS_recvmsg,     SYS_rt_sigtimedwait,
-    SYS_semop,    SYS_semtimedop, SYS_sendmmsg,      SYS_sendmsg,     SYS_sendto,
-    SYS_write,    SYS_writev,   426 /* io_uring_enter */, 441 /* epoll_pwait2 */,
-};
-
-static int gives_eintr(long number)
-{
-    for (size_t i = 0; i < sizeof eintr_calls / sizeof eintr_calls[0]; i++)
-        if (eintr_calls[i] == number)
-            return 1;
-    return 0;
-}
-
-/*
- * How willingly we stop a thread in this state: one that waits in a system call the kernel restarts
- * by itself is best, a vCPU inside of KVM_RUN bad, one that sleeps uninterruptibly hopeless.
- */
-static int cost_of(int pid, int tid)
-{
-    char path[64], text[512], *after;
-    long number;
-
-    snprintf(path, sizeof path, "/proc/%d/task/%d/stat", pid, tid);
-    if (read_file(path, text, sizeof text) <= 0 || !(after = strrchr(text, ')')) || !after[1])
-        return -1;
-    switch (after[2]) {
-    case 'Z':
-    case 'X': return -1;
-    case 'D': return 9;
-    case 'T':
-    case 't': return 8;
-    default: break;
-    }
-    snprintf(path, sizeof path, "/proc/%d/task/%d/syscall", pid, tid);
-    if (read_file(path, text, sizeof text) <= 0)
-        return 5;
-    if (text[0] < '0' || text[0] > '9') /* "running" */
-        return 2;
-    number = strtol(text, NULL, 10);
-    if (number == SYS_ioctl)
-        return 7;
-    return gives_eintr(number) ? 4 : 1;
-}
-
-/* Under a filter the calls we inject may be answered by SIGKILL or SIGSYS. */
-static int is_filtered(int pid, int tid)
-{
-    char path[64], text[4096], *at;
-
-    snprintf(path, sizeof path, "/proc/%d/task/%d/status", pid, tid);
-    if (read_file(path, text, sizeof text) <= 0)
-        return 0;
-    at = strstr(text, "\nSeccomp:");
-    return at && atoi(at + strlen("\nSeccomp:")) != 0;
-}
-
-static int by_cost(const void *a, const void *b)
-{
-    return ((const struct candidate *)a)->cost - ((const struct candidate *)b)->cost;
-}
-
-static int find_candidates(int pid, struct plan *plan)
-{
-    char path[64];
-    struct dirent *entry;
-    int n_filtered = 0;
-    DIR *tasks;
-
-    snprintf(path, sizeof path, "/proc/%d/task", pid);
-    tasks = opendir(path);
-    if (!tasks)
-        return errno == ENOENT ? -ESRCH : -errno;
-    while (plan->n < MAX_CANDIDATES && (entry = readdir(tasks)) != NULL) {
-        int tid = atoi(entry->d_name), cost;
-
-        if (tid <= 0 || (cost = cost_of(pid, tid)) < 0)
-            continue;
-        if (is_filtered(pid, tid)) {
-            n_filtered++;
-            continue;
-        }
-        plan->candidates[plan->n++] = (struct candidate){.tid = tid, .cost = cost};
-    }
-    closedir(tasks);
-    qsort(plan->candidates, plan->n, sizeof plan->candidates[0], by_cost);
-    if (plan->n == 0)
-        return n_filtered ? -EACCES : -ESRCH;
-    return 0;
-}
-
-/* The address of a syscall instruction in [start, end) of the target, or 0. */
-static uint64_t find_in(int mem, uint64_t start, uint64_t end)
-{
-    static const unsigned char wanted[2] = {0x0f, 0x05};
-    uint64_t found = 0;
-    size_t size = end - start;
-    unsigned char *code;
-
-    if (size > (1u << 20))
-        size = 1u << 20;
-    code = malloc(size);
-    if (!code)
-        return 0;
-    ssize_t n = pread(mem, code, size, (off_t)start);
-    if (n > 0) {
-        unsigned char *at = memmem(code, (size_t)n, wanted, sizeof wanted);
-        if (at)
-            found = start + (uint64_t)(at - code);
-    }
-    free(code);
-    return found;
-}
-
-/* In the vdso, which every program has; else in any code, since booting with vdso=0 is possible. */
-static int find_code(int pid, struct plan *plan)
-{
-    char path[64], line[512];
-    uint64_t elsewhere = 0;
-    FILE *maps;
-    int mem;
-
-    snprintf(path, sizeof path, "/proc/%d/mem", pid);
-    mem = open(path, O_RDONLY | O_CLOEXEC);
-    if (mem < 0)
-        return -errno;
-    snprintf(path, sizeof path, "/proc/%d/maps", pid);
-    maps = fopen(path, "re");
-    if (!maps) {
-        int error = -errno;
-
-        close(mem);
-        return error;
-    }
-    while (!plan->code && fgets(line, sizeof line, maps)) {
-        unsigned long start, end;
-        char permissions[8];
-
-        if (sscanf(line, "%lx-%lx %7s", &start, &end, permissions) != 3 || permissions[2] != 'x')
-            continue;
-        if (strstr(line, "[vdso]"))
-            plan->code = find_in(mem, start, end);
-        else if (!elsewhere && !strstr(line, "[vsyscall]"))
-            elsewhere = find_in(mem, start, end);
-    }
-    fclose(maps);
-    close(mem);
-    if (!plan->code)
-        plan->code = elsewhere;
-    return plan->code ? 0 : -ENOEXEC;
-}
 
 /* ---- in the child: only calls that are safe after a bare clone ------------------------------- */
 
@@ -404,7 +212,7 @@ static int dispatches(pid_t tid)
 static void undo_eintr(struct user_regs_struct *registers)
 {
     if ((long)registers->orig_rax >= 0 && (long)registers->rax == -EINTR &&
-        gives_eintr((long)registers->orig_rax))
+        mpat_gives_eintr((long)registers->orig_rax))
         registers->rax = (unsigned long)-ERESTARTNOHAND;
 }
 
@@ -421,7 +229,7 @@ static void release(const struct stopped *s)
 }
 
 /* The thread stands still in an interrupt-stop. -ETIMEDOUT: not yet; it stays seized. */
-static int interrupt(struct candidate *candidate, struct report *report)
+static int interrupt(struct mpat_candidate *candidate, struct report *report)
 {
     pid_t tid = candidate->tid;
     int error = 0;
@@ -449,7 +257,7 @@ static int interrupt(struct candidate *candidate, struct report *report)
 }
 
 /* May the stopped thread be sent elsewhere? -EAGAIN: not this one, or not now. */
-static int check(const struct plan *plan, const struct stopped *s, struct report *report)
+static int check(const struct mpat_plan *plan, const struct stopped *s, struct report *report)
 {
     char path[64];
 
@@ -467,7 +275,7 @@ static int check(const struct plan *plan, const struct stopped *s, struct report
 }
 
 /* Stop the thread and block its signals. On failure it goes on as it was. */
-static int stop(const struct plan *plan, struct candidate *candidate, struct stopped *s,
+static int stop(const struct mpat_plan *plan, struct mpat_candidate *candidate, struct stopped *s,
                 struct report *report)
 {
     uint64_t all = ~UINT64_C(0);
@@ -491,7 +299,7 @@ static int stop(const struct plan *plan, struct candidate *candidate, struct sto
 }
 
 /* The stopped thread makes the descriptor, we take it, it closes its own. */
-static int make_userfaultfd(const struct stopped *s, const struct plan *plan, struct report *report)
+static int make_userfaultfd(const struct stopped *s, const struct mpat_plan *plan, struct report *report)
 {
     int flags = O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY;
     int64_t theirs = call(s, plan->code, SYS_userfaultfd, flags), closed;
@@ -514,7 +322,7 @@ static int make_userfaultfd(const struct stopped *s, const struct plan *plan, st
     return ours;
 }
 
-static int inject(const struct plan *plan, struct candidate *candidate, struct report *report)
+static int inject(const struct mpat_plan *plan, struct mpat_candidate *candidate, struct report *report)
 {
     struct stopped stopped;
     int64_t begin_ns = now_ns();
@@ -553,7 +361,7 @@ static void send_report(int socket, const struct report *report, int fd)
     sendmsg(socket, &message, MSG_NOSIGNAL);
 }
 
-_Noreturn static void child_main(struct plan *plan, int socket)
+_Noreturn static void child_main(struct mpat_plan *plan, int socket)
 {
     struct report report = {0};
     int result = -ESRCH;
@@ -599,7 +407,7 @@ static int receive_report(int socket, struct report *report, int *fd)
     return 0;
 }
 
-static int run_child(struct plan *plan, int *uffd, struct report *report)
+static int run_child(struct mpat_plan *plan, int *uffd, struct report *report)
 {
     sigset_t all, before;
     int sockets[2], error = 0;
@@ -631,15 +439,10 @@ static int run_child(struct plan *plan, int *uffd, struct report *report)
 int mpat_inject_userfaultfd(int pid, int pidfd, int *uffd, int64_t *stopped_ns,
                             mpat_process_fault *fault)
 {
-    struct plan plan = {.pid = pid, .pidfd = pidfd};
+    struct mpat_plan plan = {.pidfd = pidfd};
     struct report report = {0};
-    int error = find_candidates(pid, &plan);
+    int error = mpat_plan_make(&plan, pid, &report.call);
 
-    report.call = error == -EACCES ? "seccomp" : "/proc/PID/task";
-    if (!error) {
-        report.call = "/proc/PID/mem";
-        error = find_code(pid, &plan);
-    }
     if (!error)
         error = run_child(&plan, uffd, &report);
     *stopped_ns = report.stopped_ns;
