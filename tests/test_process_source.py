@@ -236,6 +236,17 @@ def test_thp_is_followed_by_small_pages_and_counted(target):
         assert only(source.collect()) == [0, 700, 701]
 
 
+def test_one_write_makes_a_huge_page_and_counts_as_one(target):
+    n_pages = 4 * HUGE_PAGES
+    address = target.map(n_pages, "thp")
+    with over(target, address, n_pages) as source:
+        target.write([700, 701, 1300])
+        assert huge_kib(target.pid, address) > 0
+        assert only(source.collect()) == [700, 701, 1300]
+        target.write([699, 700])
+        assert only(source.collect()) == [699, 700]
+
+
 def test_thp_may_be_refused(target):
     n_pages = 4 * HUGE_PAGES
     address = target.map(n_pages, "thp")

@@ -13,6 +13,7 @@
  */
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "process.h"
 
@@ -54,6 +55,34 @@ static void note_written(struct pass *pass, const struct page_region *r)
     pass->written_pages += n;
 }
 
+static int is_zero(const uint64_t *words)
+{
+    uint64_t any = 0;
+
+    for (size_t i = 0; i < MPAT_PAGE_BYTES / sizeof *words; i++)
+        any |= words[i];
+    return any == 0;
+}
+
+/*
+ * One write makes a whole huge page, of zeros but for that. (One that is protected is split by the
+ * next write, and comes as small pages.) So the pages that are still zero were not written.
+ */
+static void note_new_huge(struct pass *pass, const struct page_region *r)
+{
+    uint64_t words[16 * MPAT_PAGE_BYTES / sizeof(uint64_t)];
+
+    for (uint64_t at = r->start; at < r->end; at += sizeof words) {
+        size_t bytes = r->end - at < sizeof words ? r->end - at : sizeof words;
+        ssize_t n = pread(pass->process->memory, words, bytes, (off_t)at);
+
+        for (uint64_t done = 0; done < bytes; done += MPAT_PAGE_BYTES)
+            if (n != (ssize_t)bytes || !is_zero(words + done / sizeof *words))
+                note_written(pass, &(struct page_region){.start = at + done,
+                                                         .end = at + done + MPAT_PAGE_BYTES});
+    }
+}
+
 /*
  * Was it written? An entry also lacks protection when it is empty, beside one that was touched; or
  * when the page was mapped by a first read: then it is the zero page, or a file's page that a
@@ -85,10 +114,15 @@ static int take_once(struct pass *pass, uint64_t start, uint64_t end, int *misse
         for (int i = 0; i < n; i++) {
             *missed |= vec[i].start > covered;
             covered = vec[i].end;
-            if (is_written(pass, &vec[i]))
+            if (!is_written(pass, &vec[i]))
+                continue;
+            if (!(vec[i].categories & PAGE_IS_HUGE) ||
+                pass->mapping->page_shift != MPAT_PAGE_SHIFT) {
                 note_written(pass, &vec[i]);
-            if (vec[i].categories & PAGE_IS_HUGE && vec[i].categories & PAGE_IS_WRITTEN)
+            } else {
+                note_new_huge(pass, &vec[i]);
                 pass->huge_bytes += vec[i].end - vec[i].start;
+            }
         }
     }
     *missed |= covered < end;
