@@ -123,6 +123,15 @@ def _discard(command):
     _maps[command["name"]].madvise(mmap.MADV_DONTNEED, first, n)
 
 
+def _protect(command):
+    """As mprotect(2) does, some of it."""
+    memory = _maps[command["name"]]
+    address = _address(memory) + command["first"] * PAGE
+    libc = ctypes.CDLL(None, use_errno=True)
+    n_bytes = ctypes.c_size_t(command["n"] * PAGE)
+    assert libc.mprotect(ctypes.c_void_p(address), n_bytes, command["protection"]) == 0
+
+
 def _remap(command):
     """Gone, and something new at the same place."""
     memory = _maps[command["name"]]
@@ -152,6 +161,7 @@ _DEEDS = {
     "read": _read,
     "read-into": _read_into,
     "discard": _discard,
+    "protect": _protect,
     "resize": _resize,
     "unmap": lambda command: _maps.pop(command["name"]).close(),
     "remap": _remap,

@@ -11,20 +11,18 @@ from target import Target
 
 from mempattern import GroupStats, Region
 from mempattern.errors import ProcessError, UsageError
+from mempattern.sources import maps
 from mempattern.sources.layout import (
     Block,
-    Mapping,
     Placed,
     Spans,
     address_range,
     everything,
     guest_ram,
-    huge_page_sizes,
     named,
-    parse_mappings,
-    read_mappings,
     writable_memory,
 )
+from mempattern.sources.maps import Mapping, MapsParser, page_sizes, read_mappings
 
 SMALL, HUGE = 4096, 2 << 20
 MIB, GIB = 1 << 20, 1 << 30
@@ -130,18 +128,42 @@ def check_parts(selected, regions, placed):
         assert region.address <= part.start < part.end <= end_of(region)
 
 
+def follow(mapping, selects, keeps, placed):
+    """The mapping; or its pages that were placed before: found by cutting it at every edge."""
+    if selects(mapping):
+        return [mapping]
+    if not keeps(mapping):
+        return []
+    size = mapping.page_bytes
+    edges = {mapping.start, mapping.end}
+    for part in placed:
+        edges |= {part.start // size * size, -(-part.end // size) * size}
+    edges = sorted(edge for edge in edges if mapping.start <= edge <= mapping.end)
+    parts = []
+    for low, high in pairwise(edges):
+        if any(part.start < high and low < part.end for part in placed):
+            joins = parts and parts[-1].end == low
+            start = parts.pop().start if joins else low
+            parts.append(replace(mapping, start=start, end=high))
+    return parts
+
+
 @given(made=steps(), group_pages=st.sampled_from([1, 64, 512, 4096]), writable_only=st.booleans())
 def test_regions_only_grow_and_every_page_is_in_one(made, group_pages, writable_only):
     def selects(mapping):
         return not writable_only or "w" in mapping.permissions
 
-    spans = Spans(selects, group_pages)
-    stats, before = None, ()
+    def keeps(mapping):
+        return mapping.path != "/lib/a b"
+
+    spans = Spans(selects, group_pages, keeps)
+    stats, before, placed = None, (), []
     for mappings in made:
+        followed = [part for m in mappings for part in follow(m, selects, keeps, placed)]
         regions, placed = spans.place(mappings)
         check_growth(before, regions, group_pages)
         check_regions(regions)
-        check_parts([m for m in mappings if selects(m)], regions, placed)
+        check_parts(followed, regions, placed)
         assert spans.place(mappings) == (regions, placed)
         if regions and group_pages >= 64:
             stats = stats or GroupStats(regions, group_pages)
@@ -231,6 +253,41 @@ def test_names_are_never_given_twice():
     assert names == ["x", f"x@{far[2]:x}", f"x@{far[2]:x}'", "tab?and?escape"]
 
 
+def placed_ranges(layout, *lists):
+    """What is placed of each list, as (first page, end page) from a GiB on."""
+    return [
+        [((p.start - GIB) // SMALL, (p.end - GIB) // SMALL) for p in layout.place(mappings)[1]]
+        for mappings in lists
+    ]
+
+
+def test_what_became_read_only_is_placed_until_it_is_unmapped():
+    heap = anon(GIB, GIB + 8 * SMALL)
+    locked = replace(heap, permissions="r--p")
+    reserved = anon(GIB - MIB, GIB + (2 << 40), permissions="---p")  # merged into a larger one
+    file = replace(locked, end=GIB + 2 * SMALL, inode=7, path="/lib.so")
+    assert placed_ranges(
+        writable_memory(), [locked], [heap], [locked], [reserved], [reserved], [file], [locked], []
+    ) == [[], [(0, 8)], [(0, 8)], [(0, 8)], [(0, 8)], [(0, 2)], [(0, 2)], []]
+
+
+def test_parts_that_became_read_only():
+    low, high = anon(GIB, GIB + 2 * SMALL), anon(GIB + 5 * SMALL, GIB + 6 * SMALL)
+    across = anon(GIB + SMALL, GIB + 9 * SMALL, permissions="r-xp")
+    device = replace(across, path="/dev/dri/card0", inode=3)
+    assert placed_ranges(writable_memory(), [low, high], [across], [device], [across]) == [
+        [(0, 2), (5, 6)],
+        [(1, 2), (5, 6)],
+        [],
+        [],
+    ]
+
+
+def test_what_was_named_and_is_another_one_by_now():
+    heap = anon(GIB, GIB + SMALL, path="[heap]")
+    assert placed_ranges(named("heap"), [heap], [replace(heap, path="")]) == [[(0, 1)], []]
+
+
 @pytest.mark.parametrize("group_pages", [0, -512, 3, 192, 1.5, "512", None, 1 << 40])
 def test_group_pages_that_no_span_can_have(group_pages):
     with pytest.raises(UsageError, match="group_pages must be a power of two to follow a process"):
@@ -263,20 +320,24 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsysca
 """.replace("~", " ")
 
 
-def huge_at(address):
-    return HUGE if address == 0x7E00_4000_0000 else SMALL
+def parse(text, sizes=None):
+    return MapsParser(lambda: sizes or {}).parse(text)
+
+
+AT_HUGE = (0x7E00_4000_0000, 0x7E00_4040_0000, 31415, "/dev/hugepages/ram (deleted)")
+HUGE_ONES = {AT_HUGE: HUGE}
 
 
 def names_of(layout):
     """Names of the mappings it selects, in order."""
-    mappings = parse_mappings(MAPS, huge_at)
+    mappings = parse(MAPS, HUGE_ONES)
     _, placed = layout.place(mappings)
     by_start = {m.start: m.name for m in mappings}
     return [by_start[part.start] for part in sorted(placed, key=lambda part: part.start)]
 
 
 def test_a_list_is_read():
-    mappings = parse_mappings(MAPS, huge_at)
+    mappings = parse(MAPS, HUGE_ONES)
     assert len(mappings) == 19  # [vsyscall] is the kernel's
     program, heap = mappings[2], mappings[3]
     assert program == Mapping(
@@ -291,7 +352,7 @@ def test_a_list_is_read():
     ]  # fmt: skip
     assert [m.page_bytes for m in mappings if m.page_bytes != SMALL] == [HUGE]
     assert mappings[11].offset == 0x100000000
-    assert not any(m.page_bytes != SMALL for m in parse_mappings(MAPS))
+    assert not any(m.page_bytes != SMALL for m in parse(MAPS))
 
 
 def test_what_is_writable_memory():
@@ -330,36 +391,75 @@ def test_by_name(name, n):
 
 
 def test_lines_that_are_none_are_left_out():
-    assert parse_mappings("") == []
-    assert parse_mappings("\nnonsense\n1000-2000 rw-p\n") == []
+    assert parse("") == []
+    assert parse("\nnonsense\n1000-2000 rw-p\n") == []
 
 
 def test_what_looks_like_a_line_within_a_path_is_none():
     """The kernel writes \\n as \\012, and all other characters as they are."""
     line = "1000-2000 rw-p 00000000 00:00 0 [heap]"
     for end in "\r\v\f\x1c\x85\u2028":
-        (mapping,) = parse_mappings(f"5000-6000 rw-p 00000000 fd:01 7      /tmp/x{end}{line}\n")
+        (mapping,) = parse(f"5000-6000 rw-p 00000000 fd:01 7      /tmp/x{end}{line}\n")
         assert (mapping.start, mapping.path) == (0x5000, f"/tmp/x{end}{line}")
 
 
-def test_the_page_size_of_a_mapping_that_is_another_one_by_now():
-    text = "201000-203000 rw-s 00000000 00:0f 3 /file\n"
-    (mapping,) = parse_mappings(text, lambda _: HUGE)
-    assert mapping.page_bytes == SMALL
+def test_page_sizes_are_asked_for_new_places_that_may_be_huge():
+    asked = []
+
+    def sizes():
+        asked.append(1)
+        return HUGE_ONES
+
+    parser = MapsParser(sizes)
+    first = parser.parse(MAPS)
+    assert first == parse(MAPS, HUGE_ONES)
+    assert len(asked) == 1
+    heap = MAPS.replace("55d0c9e21000 rw-p", "55d0c9f21000 rw-p")
+    assert parser.parse(heap)[3].end == 0x55D0_C9F2_1000
+    grown = heap.replace("7e0050000000-7e0050001000", "7e0050200000-7e0050400000")
+    anonymous = "201000-203000 rw-s 00000000 00:0f 3 /file\n400000-800000 rw-p 00000000 00:00 0 \n"
+    locked = heap.replace("7e0040400000 rw-s", "7e0040400000 r--s")
+    for text in (heap, anonymous + heap, locked):
+        parsed = parser.parse(text)
+        assert [m.start for m in parsed if m.page_bytes == HUGE] == [AT_HUGE[0]]
+        assert parsed == parse(text, HUGE_ONES)
+    assert len(asked) == 1
+    assert parser.parse(grown) == parse(grown, HUGE_ONES)
+    assert len(asked) == 2
+    assert parser.parse("") == []
+    assert parser.parse(MAPS) == first
+    assert len(asked) == 3
 
 
-def test_a_real_list(tmp_path):
+@given(made=steps())
+def test_a_list_is_read_as_if_it_were_the_first(made):
+    parser = MapsParser(lambda: sizes)
+    for drawn in made:
+        mappings = [
+            replace(m, path=m.path.strip(), inode=m.inode or m.page_bytes // HUGE) for m in drawn
+        ]
+        sizes = {m.place: m.page_bytes for m in mappings}
+        text = "".join(
+            f"{m.start:x}-{m.end:x} {m.permissions} {m.offset:08x} 00:00 {m.inode} {m.path}\n"
+            for m in mappings
+        )
+        assert parser.parse(text) == mappings
+
+
+def test_a_real_list(tmp_path, monkeypatch):
     file = tmp_path / "a b\r1000-2000 rw-p 00000000 00:00 0 [heap]\nKernelPageSize: 2048 kB"
     file.write_bytes(b"x" * 4096)
     with Target() as target:
         start = target.map(1, "private-file", path=str(file))
         mappings = read_mappings(target.pid)
-        sizes = huge_page_sizes(target.pid)
+        monkeypatch.setattr(maps, "machine_has_hugetlb", lambda: True)
+        sizes = page_sizes(target.pid)
     (mapping,) = [m for m in mappings if m.start == start]
     assert mapping.path == str(file).replace("\n", r"\012")
     assert mapping.inode == os.stat(file).st_ino
     assert [m.name for m in mappings].count("heap") == 1
-    assert {sizes(m.start) for m in mappings} == {SMALL}
+    assert {m.place for m in mappings} <= set(sizes)
+    assert set(sizes.values()) == {SMALL}
     assert all(a.end <= b.start for a, b in pairwise(mappings))
 
 
@@ -397,7 +497,7 @@ def test_blocks_take_what_lies_in_them():
 
 def test_a_range_of_addresses():
     layout = address_range(0x55D0_C9E2_0000, 0x7D00_0000_2000)
-    (region,), placed = layout.place(parse_mappings(MAPS, huge_at))
+    (region,), placed = layout.place(parse(MAPS, HUGE_ONES))
     assert region.name == "55d0c9e20000-7d0000002000"
     assert (region.address, end_of(region)) == (0x55D0_C9E2_0000, 0x7D00_0000_2000)
     assert [(p.start, p.end - p.start, p.first_page) for p in placed] == [

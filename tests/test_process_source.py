@@ -3,8 +3,10 @@
 import contextlib
 import errno
 import itertools
+import mmap
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -223,6 +225,28 @@ def test_mappings_come_and_go(target):
                 target.do("unmap", name=name)
         names = [region.name for region in source.regions]
         assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("protection", [0, mmap.PROT_READ, mmap.PROT_READ | mmap.PROT_EXEC])
+def test_written_and_then_made_read_only(target, protection):
+    address = target.map(256)
+    target.write(range(256))
+    with ProcessWrites(target.pid) as source:
+        source.collect()
+        target.write([3, 40, 90])
+        target.do("protect", first=0, n=64, protection=protection)
+        assert within(source.collect(), address, 256) == [3, 40, 90]
+        target.write([100])
+        assert within(source.collect(), address, 256) == [100]
+        target.do("protect", first=0, n=64, protection=mmap.PROT_READ | mmap.PROT_WRITE)
+        target.write([5])
+        assert within(source.collect(), address, 256) == [5]
+
+
+def within(interval, address, n_pages):
+    """The dirty pages of a mapping, as numbers of its own."""
+    pages = sorted((written - address) // PAGE for written in addresses(interval))
+    return [page for page in pages if 0 <= page < n_pages]
 
 
 def test_thp_is_followed_by_small_pages_and_counted(target):

@@ -151,7 +151,7 @@ def files(tmp_path, monkeypatch):
     fake = Files(tmp_path)
     for module in (process, soft_dirty):
         monkeypatch.setattr(module, "open_file", fake.open)
-    monkeypatch.setattr(process, "machine_has_hugetlb", lambda: False)
+    monkeypatch.setattr(process, "page_sizes", lambda pid: {})
     monkeypatch.setattr(soft_dirty, "works", lambda: True)
     return fake
 
@@ -201,11 +201,10 @@ def test_exactly_the_pages_whose_bits_are_set(files):
 
 def test_hugetlb_pages_beside_small_ones(files, monkeypatch):
     huge = 0x40000000
-    monkeypatch.setattr(process, "machine_has_hugetlb", lambda: True)
-    monkeypatch.setattr(
-        process, "huge_page_sizes", lambda _: lambda address: HUGE if address == huge else PAGE
-    )
-    files.map((huge - 4 * PAGE, 4), (huge, 4 * 512, "/anon_hugepage (deleted)"))
+    path = "/anon_hugepage (deleted)"
+    place = (huge, huge + 4 * HUGE, 1, path)
+    monkeypatch.setattr(process, "page_sizes", lambda pid: {place: HUGE})
+    files.map((huge - 4 * PAGE, 4), (huge, 4 * 512, path))
     files.set([])
     with SoftDirty(files.pid) as source:
         files.set([huge - PAGE, huge, huge + 2 * HUGE + 7 * PAGE, huge + 2 * HUGE + 9 * PAGE])

@@ -14,7 +14,8 @@ from mempattern.qemu.command_line import backend_bytes, ram_bytes
 from mempattern.qemu.mtree import Piece, parse_flat_view, parse_host_address
 from mempattern.qemu.qmp import QMP
 from mempattern.regions import Region
-from mempattern.sources.layout import Block, Mapping, read_mappings
+from mempattern.sources.layout import Block
+from mempattern.sources.maps import Mapping, read_mappings
 
 _QEMU = re.compile(r"qemu-(system-|kvm)|^kvm$")
 _RAM = ("ram", "nv-ram")

@@ -6,20 +6,17 @@ Mappings come and go, grow, split and merge; statistics want regions that stay. 
 
 from __future__ import annotations
 
-import errno
-import re
+from bisect import bisect_left, bisect_right, insort
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Protocol
 
 from mempattern._checks import whole_number
-from mempattern.errors import ProcessError, UsageError
+from mempattern.errors import UsageError
 from mempattern.regions import GROUP_PAGES, PAGE_BYTES, Region
+from mempattern.sources.maps import Mapping
 
-_LINE = re.compile(
-    r"([0-9a-f]+)-([0-9a-f]+) ([-r][-w][-x][ps]) ([0-9a-f]+) [0-9a-f]+:[0-9a-f]+ (\d+) *(.*)"
-)
 _KERNELS_OWN = ("[vvar]", "[vvar_vclock]", "[vdso]", "[uprobes]")
 _MEMORY_DEVICES = ("/dev/shm/", "/dev/zero", "/dev/hugepages/")
 _JOIN_BYTES = 64 << 20
@@ -27,33 +24,8 @@ _MOST_BYTES = 1 << 40
 """Larger mappings are address space that is reserved, not memory (sanitizers, garbage collectors);
 only who names one gets it."""
 
-
-@dataclass(frozen=True, slots=True)
-class Mapping:
-    """One line of /proc/PID/maps; see proc_pid_maps(5)."""
-
-    start: int
-    end: int
-    permissions: str
-    """As "rw-p"."""
-    offset: int
-    inode: int
-    path: str
-    """A file's path, "[heap]", "[stack]", or "" for anonymous memory."""
-    page_bytes: int = PAGE_BYTES
-    """More than 4096 for memory of hugetlbfs."""
-
-    @property
-    def is_private_file(self) -> bool:
-        return self.permissions[3] == "p" and self.inode != 0
-
-    @property
-    def name(self) -> str:
-        """ "heap", "stack", a file's name, "memfd:name"; "anon" where there is none."""
-        path = self.path.removesuffix(" (deleted)")
-        if path.startswith("["):
-            return path.strip("[]")
-        return path.rsplit("/", 1)[-1] or "anon"
+_Range = tuple[int, ...]
+"""Of addresses: start, end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,66 +48,14 @@ class Layout(Protocol):
         ...
 
 
-def parse_mappings(text: str, page_bytes_of: Callable[[int], int] | None = None) -> list[Mapping]:
-    """The lines of a maps file, ascending. `page_bytes_of` gives a mapping's page size by start."""
-    mappings = []
-    for line in text.split("\n"):  # the only character that the kernel escapes in a path
-        match = _LINE.fullmatch(line)
-        if match is None:
-            continue
-        start, end, permissions, offset, inode, path = match.groups()
-        address = int(start, 16)
-        if address >> 63:  # [vsyscall]: the kernel's, in every process's list
-            continue
-        mapping = Mapping(address, int(end, 16), permissions, int(offset, 16), int(inode), path)
-        if page_bytes_of is not None and mapping.inode:
-            size = page_bytes_of(address)
-            if not (mapping.start | mapping.end) % size:  # else it is another mapping by now
-                mapping = replace(mapping, page_bytes=size)
-        mappings.append(mapping)
-    return mappings
-
-
-def read_mappings(pid: int) -> list[Mapping]:
-    """The process's mappings now. Raises `ProcessError` if it is gone or may not be looked at."""
-    try:
-        text = _read(f"/proc/{pid}/maps")
-        return parse_mappings(text, huge_page_sizes(pid) if machine_has_hugetlb() else None)
-    except OSError as error:
-        number = error.errno or errno.EIO
-        raise ProcessError(number, f"the mappings of process {pid}: {error.strerror}") from error
-
-
-def machine_has_hugetlb() -> bool:
-    """Without any huge page reserved, no mapping can be of hugetlbfs: that spares reading smaps."""
-    for pool in Path("/sys/kernel/mm/hugepages").glob("hugepages-*"):
-        for name in ("nr_hugepages", "nr_overcommit_hugepages"):
-            try:
-                if int((pool / name).read_text()):
-                    return True
-            except (OSError, ValueError):
-                continue
-    return False
-
-
-def huge_page_sizes(pid: int) -> Callable[[int], int]:
-    """Page size by mapping start, from /proc/PID/smaps. Raises `OSError`."""
-    sizes: dict[int, int] = {}
-    start = 0
-    for line in _read(f"/proc/{pid}/smaps").split("\n"):
-        if line.startswith("KernelPageSize:"):
-            sizes[start] = int(line.split()[1]) * 1024
-        elif match := _LINE.match(line):
-            start = int(match[1], 16)
-    return lambda address: sizes.get(address, PAGE_BYTES)
-
-
-def _read(path: str) -> str:
-    """As it is: in the name of a file, text mode would take a \\r for the end of the line."""
-    return Path(path).read_bytes().decode(errors="replace")
-
-
 # ---- spans -----------------------------------------------------------------------------------
+
+
+def _is_memory(mapping: Mapping) -> bool:
+    path = mapping.path
+    if path in _KERNELS_OWN or path.startswith("anon_inode:") or "[aio]" in path:
+        return False
+    return not path.startswith("/dev/") or path.startswith(_MEMORY_DEVICES)
 
 
 @dataclass(slots=True)
@@ -144,11 +64,20 @@ class _Span:
     start: int
     end: int
     page_bytes: int
+    number: int
+    """Of its region."""
+
+
+def _start(span: _Span) -> int:
+    return span.start
 
 
 @dataclass(slots=True)
 class Spans:
     """Regions over whatever mappings are selected, wherever they come up.
+
+    Memory that was placed is placed again, until it is unmapped, for as long as `keeps` holds of
+    its mapping: what was written and then made read-only is still to be seen.
 
     Spans begin and end at multiples of `group_pages` pages (a power of two), or of 512, whichever
     is more. A mapping within 64 MiB of a span makes that one grow; elsewhere it begins a new one.
@@ -158,7 +87,11 @@ class Spans:
 
     selects: Callable[[Mapping], bool]
     group_pages: int = GROUP_PAGES
+    keeps: Callable[[Mapping], bool] = _is_memory
     _spans: list[_Span] = field(default_factory=list)
+    _names: set[str] = field(default_factory=set)
+    _placed: list[_Range] = field(default_factory=list)
+    """What was placed the last time: ascending, and not touching."""
 
     def __post_init__(self) -> None:
         checked = whole_number(self.group_pages, 1, 1 << 31)
@@ -168,43 +101,84 @@ class Spans:
             )
 
     def place(self, mappings: Sequence[Mapping]) -> tuple[tuple[Region, ...], list[Placed]]:
-        selected = [mapping for mapping in mappings if self.selects(mapping)]
-        for mapping in selected:
-            self._make_room(mapping)
+        followed = list(self._followed(mappings))
+        self._placed = _joined(sorted((mapping.start, mapping.end) for mapping in followed))
+        spans: defaultdict[int, list[_Span]] = defaultdict(list)  # by page size, ascending
+        for span in sorted(self._spans, key=_start):
+            spans[span.page_bytes].append(span)
+        for mapping in followed:
+            self._make_room(mapping, spans[mapping.page_bytes])
         regions = tuple(
             Region(s.name, (s.end - s.start) // s.page_bytes, s.page_bytes, s.start)
             for s in self._spans
         )
-        placed = [part for mapping in selected for part in _parts(mapping, regions)]
+        placed = [part for m in followed for part in _parts(m, spans[m.page_bytes])]
         return regions, placed
 
-    def _make_room(self, mapping: Mapping) -> None:
+    def _followed(self, mappings: Iterable[Mapping]) -> Iterator[Mapping]:
+        """What is selected and, of all else, the parts that were placed the last time."""
+        for mapping in mappings:
+            if self.selects(mapping):
+                yield mapping
+            elif self._placed and self.keeps(mapping):
+                for low, high in _overlap(mapping, self._placed):
+                    yield replace(mapping, start=low, end=high)
+
+    def _make_room(self, mapping: Mapping, spans: list[_Span]) -> None:
+        """`spans`, of its page size, grow or become more, and stay in order."""
         step = max(self.group_pages, GROUP_PAGES) * mapping.page_bytes
         start = mapping.start // step * step
         end = -(-mapping.end // step) * step
-        spans = sorted(
-            (span for span in self._spans if span.page_bytes == mapping.page_bytes),
-            key=lambda span: span.start,
-        )
-        for low, high in list(_uncovered(start, end, spans)):
-            near = _nearest(low, high, spans)
+        first = max(bisect_right(spans, start, key=_start) - 1, 0)
+        if first < len(spans) and spans[first].start <= start and end <= spans[first].end:
+            return
+        beyond = bisect_left(spans, end, first, key=_start)
+        around = spans[first : beyond + 1]  # all in [start, end), and one neighbour on either side
+        for low, high in list(_uncovered(start, end, around)):
+            near = _nearest(low, high, around)
             if near is None:
-                self._spans.append(_Span(self._name(mapping), low, high, mapping.page_bytes))
+                new = _Span(self._name(mapping), low, high, mapping.page_bytes, len(self._spans))
+                self._spans.append(new)
+                insort(spans, new, key=_start)
             else:
                 near.start = min(near.start, low)
                 near.end = max(near.end, high)
 
     def _name(self, mapping: Mapping) -> str:
-        taken = {span.name for span in self._spans}
         name = "".join(c if c.isprintable() else "?" for c in mapping.name)
-        if name in ("", "anon", *taken):
+        if name in ("", "anon") or name in self._names:
             name = f"{name}@{mapping.start:x}"
-        while name in taken:  # by a span of another page size, or a file of such a name
+        while name in self._names:  # by a span of another page size, or a file of such a name
             name += "'"
+        self._names.add(name)
         return name
 
 
-def _uncovered(start: int, end: int, spans: Iterable[_Span]) -> Iterator[tuple[int, int]]:
+def _joined(ranges: Iterable[_Range]) -> list[_Range]:
+    """Ascending ranges, those that touch made one."""
+    joined: list[_Range] = []
+    for low, high in ranges:
+        if joined and low <= joined[-1][1]:
+            joined[-1] = joined[-1][0], max(high, joined[-1][1])
+        else:
+            joined.append((low, high))
+    return joined
+
+
+def _overlap(mapping: Mapping, ranges: Sequence[_Range]) -> list[_Range]:
+    """The whole pages of the mapping that lie in ascending ranges, be it in part."""
+    first = bisect_left(ranges, (mapping.start,))
+    if first and ranges[first - 1][1] > mapping.start:
+        first -= 1
+    beyond = bisect_left(ranges, (mapping.end,), first)
+    size = mapping.page_bytes
+    return _joined(
+        (max(mapping.start, low // size * size), min(mapping.end, -(-high // size) * size))
+        for low, high in ranges[first:beyond]
+    )
+
+
+def _uncovered(start: int, end: int, spans: Iterable[_Span]) -> Iterator[_Range]:
     for span in spans:
         if span.end <= start or span.start >= end:
             continue
@@ -225,24 +199,23 @@ def _nearest(low: int, high: int, spans: Iterable[_Span]) -> _Span | None:
     return near if near is not None and gap(near) <= _JOIN_BYTES else None
 
 
-def _parts(mapping: Mapping, regions: Iterable[Region]) -> Iterator[Placed]:
-    for number, region in enumerate(regions):
-        low = max(mapping.start, region.address)
-        high = min(mapping.end, region.address + region.n_pages * region.page_bytes)
-        if low < high and region.page_bytes == mapping.page_bytes:
-            page = (low - region.address) // region.page_bytes
-            yield Placed(low, high, number, page, mapping.page_bytes, mapping.is_private_file)
-
-
-def _is_memory(mapping: Mapping) -> bool:
-    path = mapping.path
-    if path in _KERNELS_OWN or path.startswith("anon_inode:") or "[aio]" in path:
-        return False
-    return not path.startswith("/dev/") or path.startswith(_MEMORY_DEVICES)
+def _parts(mapping: Mapping, spans: Sequence[_Span]) -> Iterator[Placed]:
+    """The mapping, cut where one of the spans, which cover it, ends and the next begins."""
+    low, size = mapping.start, mapping.page_bytes
+    number = bisect_right(spans, low, key=_start) - 1
+    while low < mapping.end:
+        span = spans[number]
+        high = min(mapping.end, span.end)
+        page = (low - span.start) // size
+        yield Placed(low, high, span.number, page, size, mapping.is_private_file)
+        low, number = high, number + 1
 
 
 def writable_memory(group_pages: int = GROUP_PAGES) -> Spans:
-    """All memory the process may write to now, but for mappings of more than 1 TiB."""
+    """All memory the process may write to now, but for mappings of more than 1 TiB.
+
+    Also what it could write to when this was asked before, until that is unmapped.
+    """
     return Spans(
         lambda m: m.permissions[1] == "w" and _is_memory(m) and m.end - m.start <= _MOST_BYTES,
         group_pages,
@@ -256,7 +229,11 @@ def everything(group_pages: int = GROUP_PAGES) -> Spans:
 
 def named(name: str, group_pages: int = GROUP_PAGES) -> Spans:
     """The mappings of that `Mapping.name` or path."""
-    return Spans(lambda m: name in (m.name, m.path), group_pages)
+
+    def selects(mapping: Mapping) -> bool:
+        return name in (mapping.name, mapping.path)
+
+    return Spans(selects, group_pages, keeps=selects)
 
 
 # ---- fixed places ----------------------------------------------------------------------------

@@ -22,14 +22,8 @@ from mempattern.errors import ClosedError, ProcessEnded, ProcessError, UsageErro
 from mempattern.interval import Interval, Provenance
 from mempattern.regions import Region
 from mempattern.sources.base import Source
-from mempattern.sources.layout import (
-    Layout,
-    Placed,
-    huge_page_sizes,
-    machine_has_hugetlb,
-    parse_mappings,
-    writable_memory,
-)
+from mempattern.sources.layout import Layout, Placed, writable_memory
+from mempattern.sources.maps import MapsParser, page_sizes
 
 BLIND_SPOTS = (
     "writes through other mappings of shared memory: by other processes, by devices",
@@ -57,6 +51,7 @@ class ProcessSource(Source):
         self.regions: tuple[Region, ...] = ()
         self.placed: list[Placed] = []
         self._maps_text = ""
+        self._parser = MapsParser(lambda: page_sizes(self.pid))
         self._pools: dict[Region, BitmapPool] = {}
         self.indices = itertools.count()
         self._lock = threading.Lock()
@@ -68,8 +63,7 @@ class ProcessSource(Source):
         text = _read_all(self._maps)
         if text == self._maps_text:
             return False
-        sizes = huge_page_sizes(self.pid) if machine_has_hugetlb() else None
-        regions, self.placed = self.layout.place(parse_mappings(text, sizes))
+        regions, self.placed = self.layout.place(self._parser.parse(text))
         self._maps_text = text
         if regions != self.regions:
             self.regions = regions
