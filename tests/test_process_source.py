@@ -28,7 +28,7 @@ from mempattern.errors import (
     ProcessError,
     UsageError,
 )
-from mempattern.sources import ProcessWrites, doctor, open_process
+from mempattern.sources import ProcessWrites, doctor, open_process, process
 from mempattern.sources.layout import address_range, everything, named
 
 pytestmark = pytest.mark.usefixtures("uffd")
@@ -341,6 +341,20 @@ def test_intervals_are_seamless(target):
     assert all(interval.collect_ns > 0 for interval in intervals)
 
 
+def test_reading_the_mappings_is_part_of_the_cost(target, monkeypatch):
+    with ProcessWrites(target.pid) as source:
+        follow = source.follow_mappings
+        read_ns = []
+
+        def follow_and_look():
+            read_ns.append(time.monotonic_ns())
+            return follow()
+
+        monkeypatch.setattr(source, "follow_mappings", follow_and_look)
+        interval = source.collect()
+    assert interval.end_ns - interval.collect_ns < read_ns[0] < interval.end_ns
+
+
 # ---- ends -------------------------------------------------------------------------------------
 
 
@@ -372,6 +386,15 @@ def test_the_target_ends(target):
             source.collect()
         with pytest.raises(EOFError):
             source.collect()
+
+
+@pytest.mark.parametrize("seconds", [0, 0.1])
+def test_the_target_ends_and_its_parent_does_not_look(target, seconds):
+    with ProcessWrites(target.pid) as source:
+        target.process.kill()
+        time.sleep(seconds)
+        with pytest.raises(ProcessEnded, match="ended"):
+            collect_for(source, 20)
 
 
 def test_the_target_executes_another_program(target):
@@ -456,6 +479,37 @@ def test_a_zombie():
         refused(child, "zombie")
     finally:
         os.waitpid(child, 0)
+
+
+def test_the_first_thread_has_ended():
+    program = (
+        "import ctypes, threading\n"
+        "threading.Thread(target=lambda: (print('runs', flush=True), input())).start()\n"
+        "ctypes.CDLL(None).syscall(60, 0)\n"  # exit(2): of this thread only
+    )
+    threads = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert threads.stdout.readline() == b"runs\n"
+        while "zombie" not in Path(f"/proc/{threads.pid}/status").read_text():
+            time.sleep(0.01)
+        refused(threads.pid, "its first thread has ended while others run on")
+    finally:
+        threads.kill()
+        threads.communicate()
+
+
+def test_a_process_that_cannot_be_stopped(target):
+    error = process.explained(target.pid, errno.ETIMEDOUT, "PTRACE_INTERRUPT")
+    assert "(state D), or the process is frozen (cgroup freezer, docker pause)" in str(error)
+
+
+def test_no_descriptor_is_left_in_the_target(target):
+    target.map(1)  # it has started, and opens nothing more
+    n_open = len(os.listdir(f"/proc/{target.pid}/fd"))
+    resource.prlimit(target.pid, resource.RLIMIT_NOFILE, (n_open, n_open))
+    refused(target.pid, rf"RLIMIT_NOFILE.*prlimit --pid {target.pid} --nofile", errno.EMFILE)
 
 
 def test_a_kernel_thread():

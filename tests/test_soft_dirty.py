@@ -5,6 +5,7 @@ The files stand in for those of /proc/PID: the list of mappings, the bits, and w
 
 import errno
 import os
+import time
 from itertools import pairwise
 
 import numpy as np
@@ -211,6 +212,17 @@ def test_hugetlb_pages_beside_small_ones(files, monkeypatch):
         interval = source.collect()
     assert addresses(interval) == {huge - PAGE, huge, huge + 2 * HUGE}
     assert {region.page_bytes for region in interval.regions} == {PAGE, HUGE}
+
+
+def test_reading_the_mappings_is_part_of_the_cost(files, monkeypatch):
+    now = iter(range(1000, 100_000, 1000))
+    monkeypatch.setattr(time, "monotonic_ns", lambda: next(now))
+    files.map((START, 10))
+    with SoftDirty(files.pid) as source:
+        follow, read = source.follow_mappings, []
+        monkeypatch.setattr(source, "follow_mappings", lambda: read.append(next(now)) or follow())
+        interval = source.collect()
+    assert interval.end_ns - interval.collect_ns < read[0] < interval.end_ns
 
 
 def test_the_end_of_the_memory_is_the_end(files):

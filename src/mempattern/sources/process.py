@@ -10,6 +10,7 @@ import errno
 import itertools
 import os
 import threading
+import time
 from abc import abstractmethod
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,8 @@ BLIND_SPOTS = (
 _GRANULARITY = (
     "a page; of memory mapped since the last collection all populated pages count, of shared "
     "memory also pages that were first touched by a read, and of a shared file the neighbours that "
-    "the kernel maps along with a written page (a large folio)"
+    "the kernel maps along with a written page (a large folio); pages that KSM merges count as "
+    "well, and of a huge page that was first touched since all 512"
 )
 
 
@@ -83,7 +85,7 @@ class ProcessSource(Source):
             )
 
     def ended(self) -> ProcessEnded:
-        what = "executes another program" if Path(f"/proc/{self.pid}/maps").exists() else "ended"
+        what = "executes another program" if has_memory(self.pid) else "ended"
         return ProcessEnded(f"process {self.pid} {what}; start anew to go on")
 
     def check_alive(self) -> None:
@@ -97,6 +99,7 @@ class ProcessSource(Source):
         Raises `ProcessEnded` once the process has ended or executes another program, `BusyError`,
         `ClosedError`.
         """
+        begin_ns = time.monotonic_ns()  # reading the mappings can be most of what it costs
         if not self._lock.acquire(blocking=False):
             raise busy(f"this {type(self).__name__}")
         try:
@@ -106,13 +109,13 @@ class ProcessSource(Source):
                 self.follow_mappings()
             except OSError:  # ESRCH: the memory is gone
                 raise self.ended() from None
-            return self.collect_mapped()
+            return self.collect_mapped(begin_ns)
         finally:
             self._lock.release()
 
     @abstractmethod
-    def collect_mapped(self) -> Interval:
-        """The same, of the mappings as they are now."""
+    def collect_mapped(self, begin_ns: int) -> Interval:
+        """The same, of the mappings as they are now, having begun at that time."""
 
     def close(self) -> None:
         """Let the process go. It is not stopped for that. May be called twice."""
@@ -176,7 +179,7 @@ class ProcessWrites(ProcessSource):
             self._mappings = ffi.new("mpat_mapping[]", [_as_c(placed) for placed in self.placed])
         return changed
 
-    def collect_mapped(self) -> Interval:
+    def collect_mapped(self, begin_ns: int) -> Interval:
         taken = [self._pools[region].take() for region in self.regions]
         out = ffi.new("mpat_process_collection *")
         fault = ffi.new("mpat_process_fault *")
@@ -195,6 +198,7 @@ class ProcessWrites(ProcessSource):
         if result:
             raise _explained(self.pid, -result, fault)
         self.huge_bytes += out.huge_bytes
+        out.collect_ns = out.end_ns - begin_ns
         return self.interval_of(next(self.indices), (array for _, array in taken), out)
 
     def let_go(self) -> None:
@@ -220,6 +224,14 @@ def open_file(pid: int, name: str, mode: int = os.O_RDONLY) -> int:
         return os.open(f"/proc/{pid}/{name}", mode | os.O_CLOEXEC)
     except OSError as error:
         raise explained(pid, error.errno or errno.EIO, f"/proc/PID/{name}") from None
+
+
+def has_memory(pid: int) -> bool:
+    """False once it has ended, also while its parent has not taken notice of that (a zombie)."""
+    try:
+        return bool(Path(f"/proc/{pid}/maps").read_bytes())
+    except OSError:
+        return False
 
 
 def _read_all(fd: int) -> str:
@@ -250,14 +262,20 @@ def _reason(pid: int, number: int, call: str, address: int) -> str:
     if not status:
         return "there is no process of that number"
     if status.get("State", "").startswith(("Z", "X")):
+        if status.get("Threads", "1") != "1":
+            return (
+                "its first thread has ended while others run on, and the kernel shows the memory "
+                "of a process by its first thread only"
+            )
         return "it has ended and waits for its parent (a zombie)"
     if number == errno.ENXIO or "VmSize" not in status:
         return "it has no memory of its own (a kernel thread)"
     if number in (errno.EPERM, errno.EACCES) and call != "seccomp":
         return _not_permitted(status)
-    return _REASONS.get((number, call)) or _REASONS_OF_ANY_CALL.get(
+    reason = _REASONS.get((number, call)) or _REASONS_OF_ANY_CALL.get(
         number, "{call} failed: {error}"
-    ).format(call=call, error=os.strerror(number), address=f"{address:#x}")
+    )
+    return reason.format(pid=pid, call=call, error=os.strerror(number), address=f"{address:#x}")
 
 
 _NEEDS_6_7 = (
@@ -271,8 +289,8 @@ _REASONS_OF_ANY_CALL = {
     errno.ENOEXEC: "it is a 32-bit process, or has no code to call the kernel with ({call})",
     errno.ESRCH: "it ended meanwhile",
     errno.ETIMEDOUT: (
-        "none of its threads could be stopped in time; all sleep uninterruptibly (state D). Try "
-        "again when its I/O goes on"
+        "none of its threads could be stopped in time: they sleep uninterruptibly (state D), or "
+        "the process is frozen (cgroup freezer, docker pause); try again when it goes on"
     ),
     errno.EAGAIN: (
         "none of its threads could be used: they were in restartable sequences, or dispatch their "
@@ -293,6 +311,10 @@ _REASONS = {
     (errno.EEXIST, "huge pages"): (
         "it has transparent huge pages, which tracing would split; allow that by leaving "
         "--no-split-thp out"
+    ),
+    (errno.EMFILE, "userfaultfd"): (
+        "it has as many files open as it may have (its RLIMIT_NOFILE), and needs one more for a "
+        "moment; raise that limit: prlimit --pid {pid} --nofile=NUMBER"
     ),
     (errno.ENOTSUP, "x86-64"): "this is implemented for x86-64 only; try --source soft-dirty",
 }

@@ -71,8 +71,7 @@ class SoftDirty(ProcessSource):
         except OSError as error:
             raise explained(self.pid, error.errno or errno.EIO, "clear_refs") from None
 
-    def collect_mapped(self) -> Interval:
-        begin_ns = time.monotonic_ns()
+    def collect_mapped(self, begin_ns: int) -> Interval:
         bitmaps = self._read_bitmaps()
         self.check_alive()
         self._clear()
