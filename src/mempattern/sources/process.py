@@ -34,7 +34,7 @@ _GRANULARITY = (
     "a page; of memory mapped since the last collection all populated pages count, of shared "
     "memory also pages that were first touched by a read, and of a shared file the neighbours that "
     "the kernel maps along with a written page (a large folio); pages that KSM merges count as "
-    "well, and of a huge page that was first touched since all 512"
+    "well, and of a huge page that is new those that are not zero"
 )
 
 
