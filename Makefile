@@ -3,6 +3,7 @@
 #   make demo    watch a real KVM guest's memory
 #   make test    all tests; what lacks a program says how to install it
 #   make bench   how fast, as ratios measured here; bench-docs keeps them in docs/benchmarks.md
+#   make slowdown    how much tracing slows redis-server and QEMU guests down, into docs/tracing-cost.md
 #   make lint    ruff and mypy
 #   make recordings   record anew what the pictures show; make pictures draws them
 
@@ -11,7 +12,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test test-c test-python bench bench-docs lint pictures recordings clean headers
+.PHONY: demo test test-c test-python bench bench-docs slowdown lint pictures recordings clean headers
 
 demo: $(VENV)/ready
 	@$(BIN)/mempattern demo
@@ -41,6 +42,11 @@ bench-docs: $(VENV)/ready
 	$(BIN)/python -m pytest benches -q --benchmark-columns=min,median,max \
 	    --benchmark-json=benches/results/foundation.json
 	$(BIN)/python benches/table.py benches/results/foundation.json > docs/benchmarks.md
+
+slowdown: $(VENV)/ready
+	@mkdir -p benches/results
+	$(BIN)/python benches/slowdown.py benches/results/slowdown.json
+	$(BIN)/python benches/slowdown_table.py benches/results/slowdown.json > docs/tracing-cost.md
 
 lint: $(VENV)/ready
 	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation -e '.[lint]'

@@ -15,8 +15,7 @@ from typing import Any
 HEAD = """# Benchmarks
 
 Made by `benches/table.py` from `{results}`, which `make bench-docs` measures anew;
-`make bench` only prints. Machine: {cpu}, {system}, Python {python}, NumPy {numpy};
-shared and noisy.
+`make bench` only prints. {machine}
 
 Everything in a row was measured in turn in one run: each round times the peer and then ours, each
 after a call that warms the caches for it. `x` is the peer's time divided by ours, the median of the
@@ -66,16 +65,18 @@ def text_lines(rows: list[Row]) -> list[str]:
     return lines
 
 
+def machine_line(machine: dict[str, Any]) -> str:
+    """From what pytest-benchmark knows of the machine."""
+    return (
+        f"Machine: {machine['cpu'].get('brand_raw', machine['processor'])}, "
+        f"{machine['cpu']['count']} CPUs, {machine['system']} {machine['release']}, "
+        f"Python {machine['python_version']}, NumPy {machine['numpy']};\nshared and noisy."
+    )
+
+
 def markdown(path: Path) -> str:
     run = json.loads(path.read_text())
-    machine = run["machine_info"]
-    head = HEAD.format(
-        results=path.as_posix(),
-        cpu=machine["cpu"].get("brand_raw", machine["processor"]),
-        system=f"{machine['system']} {machine['release']}",
-        python=machine["python_version"],
-        numpy=machine["numpy"],
-    )
+    head = HEAD.format(results=path.as_posix(), machine=machine_line(run["machine_info"]))
     lines = [head, "| bench | against | median | quartiles | goal |", "|---|---|---|---|---|"]
     for bench in run["benchmarks"]:
         for row in rows_of(bench["name"], bench["extra_info"]):
