@@ -171,6 +171,7 @@ def test_a_program_that_cannot_be_traced_ends_it(monkeypatch, capfd, tmp_path):
     shell = f"until [ -e {go} ]; do sleep 0.02; done; exec sleep 0.5"
     assert main(["--json", "--interval", "0.02", "--", "sh", "-c", shell]) == 3
     said = capfd.readouterr()
+    assert said.out, said.err
     summary = json.loads(said.out.splitlines()[-1])
     assert (summary["ended"], summary["execs"]) == ("error", 0)
     assert "belongs to somebody else now\n" in said.err

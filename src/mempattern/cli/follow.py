@@ -20,7 +20,8 @@ from mempattern.sources import Source
 
 _EXEC_S = 1.0
 _RETRY_S = 0.005
-_IN_AN_EXEC = (errno.ESRCH, errno.ENXIO)  # the memory is gone, or there is none of that kind yet
+# The memory is gone, there is none of that kind yet, or no code yet; or all threads are busy.
+_IN_AN_EXEC = (errno.ESRCH, errno.ENXIO, errno.ENOEXEC, errno.EAGAIN)
 
 _Opened = TypeVar("_Opened")
 
