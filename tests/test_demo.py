@@ -156,7 +156,9 @@ def test_numbers_are_written_as_people_read_them():
     assert [format_bytes(n) for n in (0, 1023, 1024, 5 << 20, 3 << 40)] == [
         "0 B", "1023 B", "1.0 KiB", "5.0 MiB", "3.0 TiB",
     ]  # fmt: skip
-    assert [format_seconds(s) for s in (12.34, 0.034, 0.00056)] == ["12.3 s", "34 ms", "560 us"]
+    assert [format_seconds(s) for s in (12.34, 0.9996, 0.034, 0.0009996, 0.00056)] == [
+        "12.3 s", "1.0 s", "34 ms", "1 ms", "560 us",
+    ]  # fmt: skip
     assert [format_share(1, 8), format_share(0, 0)] == ["12 %", "-"]
 
 

@@ -588,3 +588,11 @@ def test_a_real_process_is_seen_to_write_just_its_pages():
     assert summary["dirty_pages"] == summary["touched_pages"] == len(pages)
     assert summary["source"] == "userfaultfd"
     assert summary["attach_s"] > 0
+
+
+@pytest.mark.usefixtures("uffd")
+def test_a_command_that_ends_before_it_can_be_traced(capfd):
+    assert main(["--", "sh", "-c", "exit 7"]) == 3
+    assert capfd.readouterr().err.endswith(
+        "the command ended (exit code 7) before it could be traced\n"
+    )

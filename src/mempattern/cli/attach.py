@@ -27,6 +27,19 @@ _GUEST_COMES_WITHIN_S = 10.0
 _PF_EXITING = 4
 
 
+def prepare() -> None:
+    """Import what attaching needs, so that a command is attached to as soon as it runs."""
+    import mempattern.qemu.ram  # noqa: PLC0415
+    import mempattern.sources  # noqa: F401, PLC0415
+
+
+def exit_code(process: subprocess.Popen[bytes]) -> int | None:
+    """Of a command that has ended, or is about to."""
+    with suppress(subprocess.TimeoutExpired):
+        return process.wait(0.05)
+    return None
+
+
 def start(command: list[str], stdout: IO[str] | None) -> subprocess.Popen[bytes]:
     """The command, past its exec. Its stdin and stderr are ours, and so is stdout if that is None.
 

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from errno import ESRCH
 from pathlib import Path
 
 import mempattern
@@ -117,12 +118,17 @@ def _run(options: argparse.Namespace) -> int:
         if not options.command:
             stop.watch(options.pid)
             return _trace(options, stop, None)
+        attach.prepare()
         # With --json stdout is for the objects; without, the command has it for itself.
         process = attach.start(options.command, sys.stderr if options.json else None)
         try:
             stop.watch(process.pid)
             code = _trace(options, stop, process)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, ProcessError) and (early := attach.exit_code(process)) is not None:
+                raise ProcessError(
+                    ESRCH, f"the command ended (exit code {early}) before it could be traced"
+                ) from None
             attach.end(process)
             raise
         if stop.signal is None:

@@ -111,7 +111,7 @@ def summary_lines(summary: Summary) -> list[str]:
     s = summary
     lines = [
         f"{s.n_intervals} intervals in {format_seconds(s.duration_s)} "
-        f"from {s.provenance.source}, {s.total_pages} pages watched",
+        f"from {s.provenance.source}, {s.total_pages} pages in its regions",
     ]
     if s.target.traced is not None:
         lines.append(f"target       {s.target}: {s.target.traced}")
@@ -122,7 +122,7 @@ def summary_lines(summary: Summary) -> list[str]:
     lines += [
         f"touched      {s.so_far.touched_pages} distinct pages "
         f"({format_bytes(s.so_far.touched_bytes)}, "
-        f"{format_share(s.so_far.touched_pages, s.total_pages)} of the memory)",
+        f"{format_share(s.so_far.touched_pages, s.total_pages)} of the regions)",
         f"dirtied      {s.total.dirty_pages} pages summed over the intervals, "
         f"{format_share(s.total.redirtied_pages, s.total.dirty_pages)} of them "
         "dirty in the interval before",
@@ -148,7 +148,9 @@ def summary_lines(summary: Summary) -> list[str]:
         f"lost         {lost_text(s.so_far)}",
     ]
     if s.provenance.granularity != "a page":
-        lines.append(f"granularity  {s.provenance.granularity}")
+        rule, *exceptions = s.provenance.granularity.split("; ")
+        see = ", with exceptions: docs/tracing.md" if exceptions else ""
+        lines.append(f"granularity  {rule}{see}")
     lines += [f"blind to     {spot}" for spot in s.provenance.blind_spots]
     return lines
 

@@ -80,9 +80,13 @@ class ProcessSource(Source):
         if not self.placed:
             raise ProcessError(
                 errno.ENXIO,
-                f"process {self.pid} has no such memory mapped; see /proc/{self.pid}/maps for what "
-                "there is",
+                f"process {self.pid} has no such memory mapped; what there is: {self._names()}",
             )
+
+    def _names(self) -> str:
+        names = {mapping.name for mapping in self._parser.parse(self._maps_text)}
+        some = sorted(names)[:20]
+        return ", ".join(some) + ", ..." * (len(some) < len(names))
 
     def ended(self) -> ProcessEnded:
         what = "executes another program" if has_memory(self.pid) else "ended"
@@ -335,7 +339,10 @@ def _not_permitted(status: dict[str, str]) -> str:
             f"kernel.yama.ptrace_scope is {scope}: run this with CAP_SYS_PTRACE (sudo), start the "
             "program from here (-- COMMAND), or set it to 0"
         )
-    return "that is not permitted; run this with CAP_SYS_PTRACE (sudo), in a container --cap-add"
+    return (
+        "that is not permitted; run this with CAP_SYS_PTRACE (sudo; in a container: --cap-add "
+        "SYS_PTRACE)"
+    )
 
 
 def _yama_scope() -> int:
