@@ -131,7 +131,7 @@ def test_a_report_says_what_was_seen_live(monkeypatch, capsys, tmp_path):
     assert mempattern_main(["report", "--json", str(file)]) == 0
     again = capsys.readouterr().out.splitlines()
     assert again[:-1] == live[:-1]
-    unknown = {"ended": None, "exit_code": None, "execs": None}
+    unknown = {"ended": None, "exit_code": None, "execs": None, "huge_bytes": None}
     assert json.loads(again[-1]) == json.loads(live[-1]) | unknown
 
     use(Scripted(12), monkeypatch)
@@ -596,3 +596,22 @@ def test_a_command_that_ends_before_it_can_be_traced(capfd):
     assert capfd.readouterr().err.endswith(
         "the command ended (exit code 7) before it could be traced\n"
     )
+
+
+@pytest.mark.usefixtures("uffd")
+def test_huge_pages_that_tracing_splits_are_counted(capfd):
+    n_pages = 4 * 512
+    with RealTarget() as target:
+        address = target.map(n_pages, "thp")
+        target.write(range(n_pages))
+        region = f"{address:x}-{address + n_pages * 4096:x}"
+        smaps = Path(f"/proc/{target.pid}/smaps").read_text()
+        block = smaps[smaps.index(f"{address:x}-") :]
+        kib = int(block[block.index("AnonHugePages:") :].split()[1])
+        assert kib >= 2048
+        options = ["--region", region, "--count", "1", "--interval", "0.02", str(target.pid)]
+        assert main(["--json", *options]) == 0
+        summary = json.loads(capfd.readouterr().out.splitlines()[-1])
+        assert summary["huge_bytes"] == kib * 1024
+        assert main(["--quiet", *options]) == 0
+        assert "MiB were in transparent huge pages" in capfd.readouterr().out

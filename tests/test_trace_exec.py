@@ -114,7 +114,7 @@ def test_the_next_programs_pages_are_seen(tmp_path, capsys):
     assert mempattern_main(["report", "--json", str(file)]) == 0
     *again, total = map(json.loads, capsys.readouterr().out.splitlines())
     assert again == intervals
-    first = ("ended", "exit_code", "execs", "target", "attach_s")
+    first = ("ended", "exit_code", "execs", "huge_bytes", "target", "attach_s")
     assert {k: v for k, v in total.items() if k not in first} == {
         k: v for k, v in summary.items() if k not in first
     }

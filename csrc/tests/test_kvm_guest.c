@@ -15,18 +15,9 @@
 
 #include <linux/kvm.h>
 
+#include "check.h"
 #include "mempattern.h"
 #include "microvm.h"
-
-static int failures;
-
-#define CHECK(condition)                                                                           \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            failures++;                                                                            \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                        \
-        }                                                                                          \
-    } while (0)
 
 #define N_SLOTS 3
 #define WORDS_A_PAGE 1024

@@ -17,6 +17,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "check.h"
 #include "../kvm/vm.h"
 
 static int model_ioctl(int fd, unsigned long request, void *argument);
@@ -39,16 +40,6 @@ static int model_own_vm(int fd, mpat_kvm_fault *fault);
 #undef mmap
 #undef mpat_kvm_own_vm
 #undef mpat_kvm_check_fd
-
-static int failures;
-
-#define CHECK(condition)                                                                           \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            failures++;                                                                            \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                        \
-        }                                                                                          \
-    } while (0)
 
 /* ---- the model ------------------------------------------------------------------------------ */
 

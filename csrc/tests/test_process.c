@@ -30,17 +30,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "check.h"
 #include "mempattern.h"
-
-static int failures;
-
-#define CHECK(condition)                                                                           \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            failures++;                                                                            \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                        \
-        }                                                                                          \
-    } while (0)
 
 #define PAGE 4096
 #define ATTACHES 30

@@ -38,6 +38,13 @@ class Followed(Closing):
         self.execs = 0
         self._options = options
         self._stop = stop
+        self._huge_bytes_before = 0
+
+    @property
+    def huge_bytes(self) -> int | None:
+        """In transparent huge pages when they were protected; None where nothing splits them."""
+        now = getattr(self.source, "huge_bytes", None)
+        return None if now is None else self._huge_bytes_before + int(now)
 
     def intervals(self, executed: Callable[[], None]) -> Iterator[Interval]:
         """Numbered through; between a program's last one and the next one's first there is a gap,
@@ -74,6 +81,7 @@ class Followed(Closing):
                 return False
             raise
         self.execs += 1
+        self._huge_bytes_before += getattr(before, "huge_bytes", 0)
         costs = (self.target.attach_s, getattr(self.source, "attach_s", None))
         self.target = replace(
             self.target,

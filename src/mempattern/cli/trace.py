@@ -183,7 +183,7 @@ def _trace(options: argparse.Namespace, stop: Stop, process: subprocess.Popen[by
     if process is not None and ended in ("exit", "SIGINT", "SIGTERM"):
         with suppress(subprocess.TimeoutExpired):
             exit_code = process.wait(_GRACE_S)
-    view.show_summary(watch.summary(ended, exit_code, followed.execs))
+    view.show_summary(watch.summary(ended, exit_code, followed.execs, followed.huge_bytes))
     return code or {"SIGINT": INTERRUPTED, "SIGTERM": TERMINATED}.get(ended, 0)
 
 

@@ -72,6 +72,7 @@ def summary_object(summary: Summary) -> dict[str, Any]:
         "ended": s.ended,
         "exit_code": s.exit_code,
         "execs": s.execs,
+        "huge_bytes": s.huge_bytes,
         "intervals": s.n_intervals,
         "duration_s": s.duration_s,
         **asdict(s.total),

@@ -147,6 +147,11 @@ def summary_lines(summary: Summary) -> list[str]:
         + f"{format_bytes(s.stats_bytes)} of statistics, counted here by the {s.kernel} kernel",
         f"lost         {lost_text(s.so_far)}",
     ]
+    if s.huge_bytes:
+        lines.append(
+            f"huge pages   {format_bytes(s.huge_bytes)} were in transparent huge pages; the first "
+            "write to each split it"
+        )
     if s.provenance.granularity != "a page":
         rule, *exceptions = s.provenance.granularity.split("; ")
         see = ", with exceptions: docs/tracing.md" if exceptions else ""

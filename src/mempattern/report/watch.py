@@ -138,14 +138,12 @@ class Summary:
     """Of the command that was started, if it ended; negative: the signal that killed it."""
     execs: int | None
     """How often it executed another program in its place and was followed; None if not known."""
+    huge_bytes: int | None
+    """In transparent huge pages when they were protected; None if not known."""
 
     @property
     def total_pages(self) -> int:
         return sum(region.n_pages for region in self.regions)
-
-    @property
-    def total_bytes(self) -> int:
-        return sum(region.n_pages * region.page_bytes for region in self.regions)
 
 
 @dataclass(slots=True)
@@ -248,7 +246,11 @@ class Watch:
         )
 
     def summary(
-        self, ended: str | None = None, exit_code: int | None = None, execs: int | None = None
+        self,
+        ended: str | None = None,
+        exit_code: int | None = None,
+        execs: int | None = None,
+        huge_bytes: int | None = None,
     ) -> Summary:
         hot_of = max(1, len(self.history))
         hot_at_least = max(1, hot_of * 3 // 4)
@@ -280,6 +282,7 @@ class Watch:
             ended=ended,
             exit_code=exit_code,
             execs=execs,
+            huge_bytes=huge_bytes,
         )
 
     def _hot_groups(self, most: int) -> tuple[HotGroup, ...]:
