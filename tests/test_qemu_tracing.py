@@ -127,7 +127,9 @@ def test_a_guest_in_huge_pages(accel, tmp_path):
 
 @pytest.mark.parametrize("accel", ["kvm"])
 def test_qemus_own_count_agrees(accel, tmp_path):
-    """calc-dirty-rate in dirty-bitmap mode, over the same second; it rounds to MiB/s.
+    """calc-dirty-rate in dirty-bitmap mode, over the same five seconds, within 2 %.
+
+    Its window begins and ends some hundredths of a second inside of ours; it cuts off to MiB/s.
 
     Under TCG that mode of QEMU 7.2 ends in a segmentation fault of QEMU's, traced or not.
     """
@@ -136,23 +138,24 @@ def test_qemus_own_count_agrees(accel, tmp_path):
     with (
         paused_guest(accel, line, tmp_path, memory=memory) as (process, serial, qmp),
         trace(process, qmp) as source,
-        QMP(qmp, process.pid, timeout_s=60) as session,
+        QMP(qmp, process.pid, timeout_s=120) as session,
     ):
         session.execute("cont")
         wait_for(process, serial, "pattern=uniform")
         time.sleep(0.5)
         for _ in range(3):  # a busy machine may hold up one of the two for a moment
-            session.execute("calc-dirty-rate", **{"calc-time": 1, "mode": "dirty-bitmap"})
+            session.execute("calc-dirty-rate", **{"calc-time": 5, "mode": "dirty-bitmap"})
             source.collect()
             while session.execute("query-dirty-rate")["status"] != "measured":
                 time.sleep(0.002)
             ours = source.collect()
             theirs_mib = session.execute("query-dirty-rate")["dirty-rate"]
             ours_mib = sum(len(ours.pages(r.name)) for r in ours.regions) / 256 / ours.duration_s
-            if abs(ours_mib - theirs_mib) <= 0.02 * theirs_mib + 0.5:
+            agree = 0.98 * theirs_mib <= ours_mib <= 1.02 * (theirs_mib + 1)
+            if agree:
                 break
         assert theirs_mib > 20
-        assert ours_mib == pytest.approx(theirs_mib, rel=0.02, abs=0.5)
+        assert agree, (ours_mib, theirs_mib)
 
 
 @pytest.mark.parametrize("accel", ["kvm"])

@@ -175,6 +175,16 @@ static int take_around_huge(struct pass *pass, uint64_t start, uint64_t end)
 /* What is done with a range of pages that have no protection: 0 or -errno. */
 typedef int visit(struct pass *pass, uint64_t start, uint64_t end);
 
+/* One range of vec[i] and those near it that follow. Returns the index of the next one. */
+static int join(const struct page_region *vec, int i, int n, uint64_t *start, uint64_t *end)
+{
+    *start = vec[i].start;
+    do
+        *end = vec[i++].end;
+    while (i < n && vec[i].start - *end <= JOIN_BYTES);
+    return i;
+}
+
 /* Visit the pages of [at, end) that have no protection, those near each other together. */
 static int visit_pages(struct pass *pass, uint64_t at, uint64_t end, visit *what)
 {
@@ -185,10 +195,9 @@ static int visit_pages(struct pass *pass, uint64_t at, uint64_t end, visit *what
         int error = n < 0 ? n : 0;
 
         for (int i = 0; i < n && !error;) {
-            uint64_t first = vec[i].start, last = vec[i].end;
+            uint64_t first, last;
 
-            while (++i < n && vec[i].start - last <= JOIN_BYTES)
-                last = vec[i].end;
+            i = join(vec, i, n, &first, &last);
             error = what(pass, first, last);
         }
         if (error)
@@ -206,10 +215,9 @@ static int visit_mapping(struct pass *pass, visit *what)
         int n = mpat_scan_find(p, p->found, MPAT_SCAN_LEN, &at, end), error = n < 0 ? n : 0;
 
         for (int i = 0; i < n && !error;) {
-            uint64_t first = p->found[i].start, last = p->found[i].end;
+            uint64_t first, last;
 
-            while (++i < n && p->found[i].start - last <= JOIN_BYTES)
-                last = p->found[i].end;
+            i = join(p->found, i, n, &first, &last);
             error = visit_pages(pass, first, last, what);
         }
         if (error)
