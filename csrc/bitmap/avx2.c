@@ -158,6 +158,11 @@ static inline void line_clear(uint64_t *p, int stream)
     put(p, _mm256_setzero_si256(), _mm256_setzero_si256(), stream);
 }
 
+static inline void line_copy(uint64_t *out, const uint64_t *in, int stream)
+{
+    put(out, load(in), load(in + 4), stream);
+}
+
 static inline void stores_done(void)
 {
     _mm_sfence();

@@ -112,6 +112,11 @@ static inline void line_clear(uint64_t *p, int stream)
     put(p, _mm512_setzero_si512(), stream);
 }
 
+static inline void line_copy(uint64_t *out, const uint64_t *in, int stream)
+{
+    put(out, load(in), stream);
+}
+
 static inline void stores_done(void)
 {
     _mm_sfence();

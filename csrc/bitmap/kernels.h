@@ -67,6 +67,34 @@ struct mpat_history_view {
     uint64_t n_words;
 };
 
+/*
+ * Windows of one length over one region: the one that is open, and sums over those that are
+ * complete. Words of lines that are not in the summary mean nothing.
+ */
+struct mpat_open_window {
+    struct mpat_slot slot;
+    uint64_t *pages;         /* as the group arrays: the sum of each group's dirty pages, */
+    double *squares;         /* and of their squares */
+    uint64_t complete_pages; /* out: of the window complete now; zeroed by the caller */
+    uint64_t group, group_end, group_dirty; /* the kernel's own, between zero and zero */
+};
+
+#define MPAT_MOST_WINDOWS 20u /* in a chain, see stats/distinct.c */
+
+/*
+ * One interval of one region joins the windows that are open. Of each chain, where a window is twice
+ * as long as the one before, the first n_complete are complete with this interval, and the next one,
+ * if not NULL, takes it in.
+ */
+struct mpat_distinct_pass {
+    struct mpat_input in;
+    uint64_t group_words;
+    struct mpat_open_window *single; /* of one interval; has no slot */
+    struct mpat_open_window *windows[2][MPAT_MOST_WINDOWS + 1];
+    uint32_t n_complete[2];
+    int stream; /* windows are too large to stay in cache: store around it */
+};
+
 struct mpat_kernel {
     const char *name;
     int (*supported)(void);
@@ -77,6 +105,7 @@ struct mpat_kernel {
     void (*append)(const struct mpat_input *in, const struct mpat_slot *slot);
     /* out = bits set in at least at_least (>= 1) of the slots */
     void (*hot)(const struct mpat_history_view *history, uint32_t at_least, uint64_t *out);
+    void (*distinct)(const struct mpat_distinct_pass *pass);
 };
 
 extern const struct mpat_kernel mpat_kernel_scalar;

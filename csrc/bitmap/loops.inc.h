@@ -11,6 +11,7 @@
  *   lines_count(p, n, counts)     the same for n lines
  *   line_fuse(...)      below
  *   line_clear(p, stream)         zero a line; around the cache if stream
+ *   line_copy(out, in, stream)    out 64-byte aligned
  *   stores_done()       make streaming stores visible
  *   book_block(...)     may be defined with HAVE_BOOK_BLOCK, else the plain one below
  *
@@ -353,6 +354,7 @@ static void pass(struct mpat_pass *p)
 }
 
 #include "history.inc.h"
+#include "distinct.inc.h"
 
 const struct mpat_kernel KERNEL_SYMBOL = {
     .name = KERNEL_NAME,
@@ -361,4 +363,5 @@ const struct mpat_kernel KERNEL_SYMBOL = {
     .pass = pass,
     .append = append,
     .hot = hot,
+    .distinct = distinct,
 };

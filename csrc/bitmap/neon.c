@@ -69,6 +69,12 @@ static inline void line_clear(uint64_t *p, int stream)
     memset(p, 0, MPAT_LINE_WORDS * sizeof(uint64_t));
 }
 
+static inline void line_copy(uint64_t *out, const uint64_t *in, int stream)
+{
+    (void)stream;
+    memcpy(out, in, MPAT_LINE_WORDS * sizeof(uint64_t));
+}
+
 static inline void stores_done(void)
 {
 }

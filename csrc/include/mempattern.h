@@ -213,6 +213,81 @@ MPAT_API int mpat_stats_write_rate(mpat_stats *stats, size_t region, double *out
 MPAT_API uint64_t mpat_stats_bytes(const mpat_stats *stats);
 MPAT_API uint64_t mpat_history_bytes(const mpat_history *history);
 
+/* ---- distinct pages by window ---------------------------------------------------------------- */
+
+/*
+ * D(t), the expected number of distinct pages dirtied in a window of length t, from windows of 1, 2,
+ * 3, 4, 6, 8, 12, 16, ... successive intervals (2^j and 3 * 2^j, up to 2^20). Windows of one length
+ * do not overlap, and each is the OR of its two halves (of its three intervals, for 3), so that an
+ * interval costs a few passes over memory whatever the number of lengths. Adding up the intervals'
+ * dirty pages instead would count a page as often as it was rewritten.
+ *
+ * A length's memory, one bit a page and 16 bytes a group, is taken when the first such window opens;
+ * what no dirty page has needed is mostly not backed.
+ */
+typedef struct mpat_distinct mpat_distinct;
+
+/* The complete windows of one length. Standard deviations divide by n - 1; 0 for one window. */
+typedef struct mpat_window {
+    uint32_t n_intervals;  /* in each */
+    uint64_t n_windows;    /* complete ones */
+    double duration_s;     /* mean */
+    double duration_std_s;
+    double pages;          /* mean of the distinct pages in a window */
+    double pages_std;
+} mpat_window;
+
+/*
+ * -EINVAL: no region, a region of 0 pages, group_pages 0 or no multiple of 64. -ENOMEM.
+ */
+MPAT_API int mpat_distinct_create(const uint64_t *region_pages, size_t n_regions,
+                                  uint32_t group_pages, mpat_distinct **out);
+MPAT_API void mpat_distinct_destroy(mpat_distinct *distinct);
+
+/*
+ * Count one interval that lasted duration_s seconds, from the end of the one before: bitmaps[r] is
+ * region r's bitmap. They may be reused as soon as it returns. -EINVAL: duration_s not positive and
+ * finite. -EOVERFLOW: more than 1e100 seconds were counted. -ENOMEM: for a new length. -ESTALE:
+ * another object follows this one. Nothing is counted on failure.
+ */
+MPAT_API int mpat_distinct_update(mpat_distinct *distinct, const uint64_t *const *bitmaps,
+                                  double duration_s);
+
+/*
+ * The next interval does not begin where the last one ended, or what lies between is not known:
+ * the open windows are dropped, the complete ones stay. -ESTALE.
+ */
+MPAT_API int mpat_distinct_break(mpat_distinct *distinct);
+
+/*
+ * *out = a new object that goes on from this one, its open windows too: region r of the n_regions
+ * has region_pages[r] pages and comes from origins[r]. The old one can still be read, takes no more
+ * intervals (-ESTALE from update, break and follow) and must be destroyed too. -ESTALE: it was
+ * followed already. -EINVAL: as for create; an origin out of range, one that does not fit in its
+ * new region, or a page that is no multiple of group_pages; an old region that none or two come from
+ * (what all of them have together would not be known). -ENOMEM.
+ */
+MPAT_API int mpat_distinct_follow(mpat_distinct *distinct, const uint64_t *region_pages,
+                                  size_t n_regions, const mpat_origin *origins,
+                                  mpat_distinct **out);
+
+/* Lengths of which there is at least one complete window: 0, 1, ... of the row above. */
+MPAT_API size_t mpat_distinct_windows(const mpat_distinct *distinct);
+
+/* Of the windows of one such length in one region, or, if that is -1, in all together. -EINVAL. */
+MPAT_API int mpat_distinct_window(mpat_distinct *distinct, size_t window, int64_t region,
+                                  mpat_window *out);
+
+/*
+ * pages[g], pages_std[g] = mean and standard deviation of the distinct pages of the region's group g
+ * in a window. n_groups entries each. -EINVAL.
+ */
+MPAT_API int mpat_distinct_groups(mpat_distinct *distinct, size_t window, size_t region,
+                                  double *pages, double *pages_std);
+
+/* Bytes reserved, as for the others. */
+MPAT_API uint64_t mpat_distinct_bytes(const mpat_distinct *distinct);
+
 /* ---- KVM: the dirty log and the dirty ring of a VM of this process -------------------------- */
 
 /*

@@ -7,9 +7,6 @@
 #include "arena.h"
 #include "history.h"
 
-/* Streaming stores pay where a slot is evicted before the next interval reads it back. */
-#define STREAM_FROM ((uint64_t)4 << 20)
-
 #define MAX_DEPTH 255u
 
 struct region {
@@ -41,6 +38,13 @@ int mpat_regions_check(const uint64_t *region_pages, size_t n_regions)
             return -EINVAL;
     }
     return 0;
+}
+
+int mpat_origin_check(const mpat_origin *origin, uint64_t old_pages, uint64_t new_pages,
+                      uint64_t step)
+{
+    uint64_t page = origin->page;
+    return page % step || page > new_pages || old_pages > new_pages - page ? -EINVAL : 0;
 }
 
 /* Measure the arrays, or, once the arena is mapped, place them. */
@@ -88,7 +92,7 @@ int mpat_history_create(const uint64_t *region_pages, size_t n_regions, uint32_t
         return err;
     }
     lay_out(h);
-    h->streams = depth > 1 && slot_bytes >= STREAM_FROM;
+    h->streams = depth > 1 && slot_bytes >= MPAT_STREAM_FROM;
     h->bytes = bytes + h->arena.map_bytes;
     *out = h;
     return 0;
@@ -271,11 +275,10 @@ int mpat_history_check_origins(const mpat_history *history, const uint64_t *regi
         return -EINVAL;
     for (size_t r = 0; r < n_regions; r++) {
         int64_t old = origins[r].region;
-        uint64_t page = origins[r].page;
         if (old == -1)
             continue;
-        if (old < -1 || old >= (int64_t)history->n_regions || page % step ||
-            page > region_pages[r] || history->regions[old].n_pages > region_pages[r] - page)
+        if (old < -1 || old >= (int64_t)history->n_regions ||
+            mpat_origin_check(&origins[r], history->regions[old].n_pages, region_pages[r], step))
             return -EINVAL;
     }
     return 0;

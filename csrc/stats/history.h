@@ -23,8 +23,15 @@ static inline void mpat_busy_leave(mpat_busy *busy)
     atomic_store_explicit(busy, 0, memory_order_release);
 }
 
+/* Streaming stores pay where a bitmap is evicted before the next interval reads it back. */
+#define MPAT_STREAM_FROM ((uint64_t)4 << 20) /* bytes */
+
 /* 0, or -EINVAL: no region, a region of no page. */
 int mpat_regions_check(const uint64_t *region_pages, size_t n_regions);
+
+/* 0, or -EINVAL: the old region does not fit there, or not after a multiple of `step` pages. */
+int mpat_origin_check(const mpat_origin *origin, uint64_t old_pages, uint64_t new_pages,
+                      uint64_t step);
 
 /* Make the history the property of one stats: 0, -EBUSY, or -EINVAL if it does not fit. */
 int mpat_history_attach(mpat_history *history, const uint64_t *region_pages, size_t n_regions);

@@ -1,0 +1,458 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Distinct pages by window. */
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "arena.h"
+#include "history.h"
+
+/*
+ * Lengths are numbered: 1, 2, 3, 4, 6, 8, ... intervals are 0, 1, 2, 3, 4, 5, ... Above the first
+ * they are two chains, of 2^j (odd) and of 3 * 2^j (even), in each of which a window is two of the
+ * one before; the chains' first ones are two intervals and three.
+ */
+#define N_LENGTHS (2 * MPAT_MOST_WINDOWS)
+#define CHAIN_LENGTH(chain) (MPAT_MOST_WINDOWS - (chain))
+#define LENGTH_OF(chain, i) (2 * (i) + 1 + (chain))
+
+#define MOST_SECONDS 1e100 /* their squares are far from overflow */
+
+/* Mean and sum of squared deviations of a number that is told one by one (Welford, 1962). */
+struct moments {
+    double mean, squares;
+};
+
+struct region {
+    struct mpat_open_window window;
+    struct moments pages;
+};
+
+/* The windows of one length. */
+struct length {
+    uint64_t n_windows;
+    double open_s; /* of the open window, up to now */
+    struct moments seconds, pages; /* pages: of all regions together */
+    uint64_t bytes;
+    struct mpat_arena arena;
+    struct region regions[];
+};
+
+struct mpat_distinct {
+    mpat_busy busy;
+    int followed; /* by another object */
+    int streams;  /* do open windows go around the cache? */
+    uint64_t group_words;
+    uint64_t position; /* intervals since the start or the last break */
+    double observed;   /* seconds */
+    _Atomic size_t n_complete; /* lengths with a complete window; read without entering, */
+    _Atomic uint64_t bytes;    /* as is this */
+    struct length *lengths[N_LENGTHS]; /* NULL: not needed yet */
+    size_t n_regions;
+    uint64_t region_pages[];
+};
+
+static uint32_t intervals_of(size_t length)
+{
+    if (length == 0)
+        return 1;
+    return length % 2 ? UINT32_C(2) << (length - 1) / 2 : UINT32_C(3) << (length - 2) / 2;
+}
+
+/* How many of a chain's windows are complete with the interval at that position, from 1. */
+static uint32_t complete_at(uint64_t position, uint32_t chain)
+{
+    if (chain == 1 && position % 3)
+        return 0;
+    uint32_t n = (uint32_t)__builtin_ctzll(chain ? position / 3 : position) + chain;
+    return n < CHAIN_LENGTH(chain) ? n : CHAIN_LENGTH(chain);
+}
+
+static void moments_add(struct moments *m, uint64_t n, double x)
+{
+    double off = x - m->mean;
+    m->mean += off / (double)n;
+    m->squares += off * (x - m->mean);
+}
+
+static double deviation(double squares, uint64_t n)
+{
+    return n > 1 && squares > 0 ? sqrt(squares / (double)(n - 1)) : 0;
+}
+
+static size_t groups_of(const mpat_distinct *d, size_t region)
+{
+    return (size_t)((mpat_bitmap_words(d->region_pages[region]) - 1) / d->group_words + 1);
+}
+
+/* ---- memory ------------------------------------------------------------------------------------ */
+
+/* Measure the arrays, or, once the arena is mapped, place them. Single intervals are never open. */
+static void lay_out(const mpat_distinct *d, struct length *l, int has_slots)
+{
+    for (size_t r = 0; r < d->n_regions; r++) {
+        struct mpat_open_window *w = &l->regions[r].window;
+        uint64_t n_lines = mpat_lines(mpat_bitmap_words(d->region_pages[r]));
+        uint64_t n_blocks = (n_lines + MPAT_BLOCK_LINES - 1) / MPAT_BLOCK_LINES;
+        /* Kernels keep the books of whole blocks of groups. */
+        uint64_t n_groups = (groups_of(d, r) + MPAT_BLOCK_LINES - 1) / MPAT_BLOCK_LINES *
+                            MPAT_BLOCK_LINES;
+        if (has_slots) {
+            w->slot.words = mpat_arena_take(&l->arena, n_lines * MPAT_LINE_WORDS,
+                                            sizeof(*w->slot.words));
+            w->slot.lines = mpat_arena_take(&l->arena, n_blocks, sizeof(*w->slot.lines));
+        }
+        w->pages = mpat_arena_take(&l->arena, n_groups, sizeof(*w->pages));
+        w->squares = mpat_arena_take(&l->arena, n_groups, sizeof(*w->squares));
+    }
+}
+
+/* Make the arrays of a length, if they are not there yet. */
+static int reach(mpat_distinct *d, size_t length)
+{
+    size_t bytes;
+    if (d->lengths[length] != NULL)
+        return 0;
+    if (__builtin_mul_overflow(d->n_regions, sizeof(struct region), &bytes) ||
+        __builtin_add_overflow(bytes, sizeof(struct length), &bytes))
+        return -ENOMEM;
+    struct length *l = calloc(1, bytes);
+    if (l == NULL)
+        return -ENOMEM;
+    lay_out(d, l, length > 0);
+    int err = mpat_arena_map(&l->arena);
+    if (err) {
+        free(l);
+        return err;
+    }
+    lay_out(d, l, length > 0);
+    l->bytes = bytes + l->arena.map_bytes;
+    d->lengths[length] = l;
+    atomic_fetch_add_explicit(&d->bytes, l->bytes, memory_order_relaxed);
+    return 0;
+}
+
+int mpat_distinct_create(const uint64_t *region_pages, size_t n_regions, uint32_t group_pages,
+                         mpat_distinct **out)
+{
+    size_t bytes;
+    uint64_t window_bytes = 0;
+    if (mpat_regions_check(region_pages, n_regions) || group_pages == 0 || group_pages % 64 ||
+        out == NULL)
+        return -EINVAL;
+    if (__builtin_mul_overflow(n_regions, sizeof(*region_pages), &bytes) ||
+        __builtin_add_overflow(bytes, sizeof(mpat_distinct), &bytes))
+        return -ENOMEM;
+    mpat_distinct *d = calloc(1, bytes);
+    if (d == NULL)
+        return -ENOMEM;
+    d->group_words = group_pages / 64;
+    d->n_regions = n_regions;
+    d->bytes = bytes;
+    memcpy(d->region_pages, region_pages, n_regions * sizeof(*region_pages));
+    for (size_t r = 0; r < n_regions; r++)
+        window_bytes += mpat_bitmap_words(region_pages[r]) * sizeof(uint64_t);
+    d->streams = window_bytes >= MPAT_STREAM_FROM;
+    int err = reach(d, 0);
+    if (err) {
+        free(d);
+        return err;
+    }
+    *out = d;
+    return 0;
+}
+
+void mpat_distinct_destroy(mpat_distinct *distinct)
+{
+    if (distinct == NULL)
+        return;
+    for (size_t i = 0; i < N_LENGTHS; i++) {
+        if (distinct->lengths[i] != NULL) {
+            mpat_arena_unmap(&distinct->lengths[i]->arena);
+            free(distinct->lengths[i]);
+        }
+    }
+    free(distinct);
+}
+
+/* ---- intervals --------------------------------------------------------------------------------- */
+
+static struct mpat_open_window *open_window(struct length *l, size_t region)
+{
+    struct mpat_open_window *w = &l->regions[region].window;
+    w->complete_pages = w->group = w->group_end = w->group_dirty = 0;
+    return w;
+}
+
+/* Put the windows that are complete now on the record: this one lasted so many seconds. */
+static void record(const mpat_distinct *d, struct length *l, double seconds)
+{
+    uint64_t sum = 0, n = ++l->n_windows;
+    for (size_t r = 0; r < d->n_regions; r++) {
+        struct region *region = &l->regions[r];
+        moments_add(&region->pages, n, (double)region->window.complete_pages);
+        sum += region->window.complete_pages;
+    }
+    moments_add(&l->pages, n, (double)sum);
+    moments_add(&l->seconds, n, seconds);
+}
+
+static int update(mpat_distinct *d, const uint64_t *const *bitmaps, double duration_s)
+{
+    const struct mpat_kernel *kernel;
+    uint32_t n_complete[2];
+    if (d->followed)
+        return -ESTALE;
+    if (d->observed + duration_s > MOST_SECONDS)
+        return -EOVERFLOW;
+    int err = mpat_kernel_get(&kernel);
+    for (uint32_t c = 0; c < 2 && err == 0; c++) {
+        n_complete[c] = complete_at(d->position + 1, c);
+        if (n_complete[c] < CHAIN_LENGTH(c)) /* the window that stays open */
+            err = reach(d, LENGTH_OF(c, n_complete[c]));
+    }
+    if (err)
+        return err;
+
+    d->position++;
+    d->observed += duration_s;
+    for (size_t r = 0; r < d->n_regions; r++) {
+        struct mpat_distinct_pass pass = {
+            .in.words = bitmaps[r],
+            .in.n_words = mpat_bitmap_words(d->region_pages[r]),
+            .in.last_mask = mpat_last_mask(d->region_pages[r]),
+            .group_words = d->group_words,
+            .single = open_window(d->lengths[0], r),
+            .n_complete = {n_complete[0], n_complete[1]},
+            .stream = d->streams,
+        };
+        for (uint32_t c = 0; c < 2; c++) {
+            for (uint32_t i = 0; i <= n_complete[c] && i < CHAIN_LENGTH(c); i++)
+                pass.windows[c][i] = open_window(d->lengths[LENGTH_OF(c, i)], r);
+        }
+        kernel->distinct(&pass);
+    }
+    record(d, d->lengths[0], duration_s);
+    size_t most = 1;
+    for (uint32_t c = 0; c < 2; c++) {
+        double seconds = duration_s;
+        for (uint32_t i = 0; i < CHAIN_LENGTH(c); i++) {
+            struct length *l = d->lengths[LENGTH_OF(c, i)];
+            seconds += l->open_s;
+            if (i == n_complete[c]) {
+                l->open_s = seconds;
+                break;
+            }
+            l->open_s = 0;
+            record(d, l, seconds);
+            most = most > LENGTH_OF(c, i) ? most : LENGTH_OF(c, i) + 1;
+        }
+    }
+    if (most > mpat_distinct_windows(d))
+        atomic_store_explicit(&d->n_complete, most, memory_order_relaxed);
+    return 0;
+}
+
+int mpat_distinct_update(mpat_distinct *distinct, const uint64_t *const *bitmaps, double duration_s)
+{
+    if (distinct == NULL || bitmaps == NULL || !isfinite(duration_s) || duration_s <= 0)
+        return -EINVAL;
+    for (size_t r = 0; r < distinct->n_regions; r++) {
+        if (bitmaps[r] == NULL)
+            return -EINVAL;
+    }
+    if (!mpat_busy_enter(&distinct->busy))
+        return -EBUSY;
+    int err = update(distinct, bitmaps, duration_s);
+    mpat_busy_leave(&distinct->busy);
+    return err;
+}
+
+int mpat_distinct_break(mpat_distinct *distinct)
+{
+    if (distinct == NULL)
+        return -EINVAL;
+    if (!mpat_busy_enter(&distinct->busy))
+        return -EBUSY;
+    int err = distinct->followed ? -ESTALE : 0;
+    for (size_t i = 1; i < N_LENGTHS && err == 0; i++) {
+        struct length *l = distinct->lengths[i];
+        if (l == NULL)
+            continue;
+        l->open_s = 0;
+        for (size_t r = 0; r < distinct->n_regions; r++) {
+            uint64_t *lines = l->regions[r].window.slot.lines;
+            uint64_t n_lines = mpat_lines(mpat_bitmap_words(distinct->region_pages[r]));
+            for (uint64_t block = 0; block * MPAT_BLOCK_LINES < n_lines; block++) {
+                if (lines[block]) /* keep what was never written unbacked */
+                    lines[block] = 0;
+            }
+        }
+    }
+    if (err == 0)
+        distinct->position = 0;
+    mpat_busy_leave(&distinct->busy);
+    return err;
+}
+
+/* ---- regions that grow ------------------------------------------------------------------------- */
+
+/* Copy what is open to its place in a larger region's, which is zero. */
+static void copy_open(const struct mpat_slot *from, const struct mpat_slot *to, uint64_t n_words,
+                      uint64_t shift)
+{
+    uint64_t n_lines = mpat_lines(n_words);
+    for (uint64_t block = 0; block * MPAT_BLOCK_LINES < n_lines; block++) {
+        for (uint64_t left = from->lines[block]; left; left &= left - 1) {
+            uint64_t line = block * MPAT_BLOCK_LINES + (uint64_t)__builtin_ctzll(left);
+            for (uint64_t w = line * MPAT_LINE_WORDS; w < (line + 1) * MPAT_LINE_WORDS; w++) {
+                uint64_t at = w + shift, to_line = at / MPAT_LINE_WORDS;
+                if (from->words[w] == 0) /* among them the words past the region's end */
+                    continue;
+                to->words[at] = from->words[w];
+                to->lines[to_line / MPAT_BLOCK_LINES] |= UINT64_C(1) << to_line % MPAT_BLOCK_LINES;
+            }
+        }
+    }
+}
+
+static void copy_length(const mpat_distinct *d, const struct length *from, const mpat_distinct *next,
+                        struct length *to, const mpat_origin *origins)
+{
+    to->n_windows = from->n_windows;
+    to->open_s = from->open_s;
+    to->seconds = from->seconds;
+    to->pages = from->pages;
+    for (size_t r = 0; r < next->n_regions; r++) {
+        if (origins[r].region < 0)
+            continue;
+        size_t old = (size_t)origins[r].region;
+        const struct mpat_open_window *w = &from->regions[old].window;
+        struct mpat_open_window *x = &to->regions[r].window;
+        uint64_t shift = origins[r].page / 64, group = shift / d->group_words;
+        to->regions[r].pages = from->regions[old].pages;
+        if (w->slot.words != NULL)
+            copy_open(&w->slot, &x->slot, mpat_bitmap_words(d->region_pages[old]), shift);
+        for (size_t g = 0; g < groups_of(d, old); g++) {
+            if (w->pages[g]) {
+                x->pages[group + g] = w->pages[g];
+                x->squares[group + g] = w->squares[g];
+            }
+        }
+    }
+}
+
+static int check_origins(const mpat_distinct *d, const uint64_t *region_pages, size_t n_regions,
+                         const mpat_origin *origins)
+{
+    size_t n_old = 0;
+    if (mpat_regions_check(region_pages, n_regions) || origins == NULL)
+        return -EINVAL;
+    for (size_t r = 0; r < n_regions; r++) {
+        int64_t old = origins[r].region;
+        if (old == -1)
+            continue;
+        if (old < -1 || old >= (int64_t)d->n_regions ||
+            mpat_origin_check(&origins[r], d->region_pages[old], region_pages[r],
+                              d->group_words * 64))
+            return -EINVAL;
+        for (size_t s = 0; s < r; s++) {
+            if (origins[s].region == old)
+                return -EINVAL;
+        }
+        n_old++;
+    }
+    return n_old == d->n_regions ? 0 : -EINVAL;
+}
+
+/* Between enter and leave. */
+static int succeed(mpat_distinct *d, const uint64_t *region_pages, size_t n_regions,
+                   const mpat_origin *origins, mpat_distinct **out)
+{
+    mpat_distinct *next;
+    if (d->followed)
+        return -ESTALE;
+    int err = mpat_distinct_create(region_pages, n_regions, (uint32_t)(d->group_words * 64), &next);
+    if (err)
+        return err;
+    for (size_t i = 0; i < N_LENGTHS && d->lengths[i] != NULL; i++) {
+        err = reach(next, i);
+        if (err) {
+            mpat_distinct_destroy(next);
+            return err;
+        }
+        copy_length(d, d->lengths[i], next, next->lengths[i], origins);
+    }
+    next->position = d->position;
+    next->observed = d->observed;
+    next->n_complete = mpat_distinct_windows(d);
+    d->followed = 1;
+    *out = next;
+    return 0;
+}
+
+int mpat_distinct_follow(mpat_distinct *distinct, const uint64_t *region_pages, size_t n_regions,
+                         const mpat_origin *origins, mpat_distinct **out)
+{
+    if (distinct == NULL || out == NULL || check_origins(distinct, region_pages, n_regions, origins))
+        return -EINVAL;
+    if (!mpat_busy_enter(&distinct->busy))
+        return -EBUSY;
+    int err = succeed(distinct, region_pages, n_regions, origins, out);
+    mpat_busy_leave(&distinct->busy);
+    return err;
+}
+
+/* ---- reading ----------------------------------------------------------------------------------- */
+
+size_t mpat_distinct_windows(const mpat_distinct *distinct)
+{
+    return atomic_load_explicit(&distinct->n_complete, memory_order_relaxed);
+}
+
+int mpat_distinct_window(mpat_distinct *distinct, size_t window, int64_t region, mpat_window *out)
+{
+    if (distinct == NULL || out == NULL || window >= mpat_distinct_windows(distinct) ||
+        region < -1 || region >= (int64_t)distinct->n_regions)
+        return -EINVAL;
+    if (!mpat_busy_enter(&distinct->busy))
+        return -EBUSY;
+    const struct length *l = distinct->lengths[window];
+    const struct moments *pages = region < 0 ? &l->pages : &l->regions[region].pages;
+    *out = (mpat_window){
+        .n_intervals = intervals_of(window),
+        .n_windows = l->n_windows,
+        .duration_s = l->seconds.mean,
+        .duration_std_s = deviation(l->seconds.squares, l->n_windows),
+        .pages = pages->mean,
+        .pages_std = deviation(pages->squares, l->n_windows),
+    };
+    mpat_busy_leave(&distinct->busy);
+    return 0;
+}
+
+int mpat_distinct_groups(mpat_distinct *distinct, size_t window, size_t region, double *pages,
+                         double *pages_std)
+{
+    if (distinct == NULL || pages == NULL || pages_std == NULL ||
+        window >= mpat_distinct_windows(distinct) || region >= distinct->n_regions)
+        return -EINVAL;
+    if (!mpat_busy_enter(&distinct->busy))
+        return -EBUSY;
+    const struct length *l = distinct->lengths[window];
+    const struct mpat_open_window *w = &l->regions[region].window;
+    double n = (double)l->n_windows;
+    for (size_t g = 0; g < groups_of(distinct, region); g++) {
+        double sum = (double)w->pages[g];
+        pages[g] = sum / n;
+        pages_std[g] = deviation(w->squares[g] - sum * sum / n, l->n_windows);
+    }
+    mpat_busy_leave(&distinct->busy);
+    return 0;
+}
+
+uint64_t mpat_distinct_bytes(const mpat_distinct *distinct)
+{
+    return atomic_load_explicit(&distinct->bytes, memory_order_relaxed);
+}
