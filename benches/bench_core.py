@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import Peer
 
-from mempattern import DirtyHistory, GroupStats, Region, group_counts
+from mempattern import DirtyHistory, DistinctPages, GroupStats, Region, group_counts
 
 GROUP_PAGES = 512
 DEPTH = 16
@@ -137,4 +137,42 @@ def bench_fused_update_sparse(against, native, n_bytes, shape):
         [Peer("C loop that only reads", lambda: lib.limit_read(pointer, len(now)), 1 / 1.2)],
         rounds=80 if n_bytes == SIZES["8MiB"] else 20,
         before=advance,
+    )
+
+
+def anything(random, n_pages):
+    """Half of all pages."""
+    return random.integers(0, 2**64, n_pages // 64, dtype=np.uint64)
+
+
+@sizes
+@pytest.mark.parametrize("shape", [anything, clustered, scattered])
+def bench_distinct_update(against, native, n_bytes, shape):
+    """Twelve intervals, three in turn, which make windows of 1, 2, 3, 4, 6, 8 and 12."""
+    ffi, lib = native
+    region = Region("ram", n_bytes * 8)
+    distinct, stats = DistinctPages([region], GROUP_PAGES), GroupStats([region], GROUP_PAGES)
+    random = np.random.default_rng(3)
+    intervals = [{"ram": shape(random, region.n_pages)} for _ in range(3)] * 4
+    pointers = [ffi.from_buffer("uint64_t[]", interval["ram"]) for interval in intervals]
+
+    def update():
+        distinct.break_off()
+        for interval in intervals:
+            distinct.update(interval, duration_s=0.1)
+
+    def update_stats():
+        for interval in intervals:
+            stats.update(interval, duration_s=0.1)
+
+    def read():
+        for pointer in pointers:
+            lib.limit_read(pointer, region.n_words)
+
+    update()
+    update()  # all that it will need is backed by memory now
+    against(
+        update,
+        [Peer("GroupStats.update", update_stats, 0.5), Peer("C loop that only reads", read)],
+        rounds=20 if n_bytes == SIZES["8MiB"] else 6,
     )

@@ -174,6 +174,38 @@ class ModelStats:
         return np.array(weights) @ rates / math.fsum(weights)
 
 
+class ModelDistinct:
+    LENGTHS = sorted([2**j for j in range(21)] + [3 * 2**j for j in range(19)])
+
+    def __init__(self, regions, group_pages):
+        self.regions = regions
+        self.group_pages = group_pages
+        self.runs = [[]]  # of (interval, duration_s), from break to break
+
+    def update(self, interval, duration_s):
+        self.runs[-1].append((interval, duration_s))
+
+    def break_off(self):
+        self.runs.append([])
+
+    def follow(self, regions):
+        self.runs = [[(grown(i, self.regions, regions), s) for i, s in run] for run in self.runs]
+        self.regions = regions
+
+    def lengths(self):
+        most = max(len(run) for run in self.runs)
+        return [n for n in self.LENGTHS if n <= most]
+
+    def windows(self, n):
+        """Durations of the windows of n intervals, and of each one the pages by region."""
+        parts = [run[at : at + n] for run in self.runs for at in range(0, len(run) - n + 1, n)]
+        pages = [
+            {r.name: np.any([i[r.name] for i, _ in part], axis=0) for r in self.regions}
+            for part in parts
+        ]
+        return [math.fsum(s for _, s in part) for part in parts], pages
+
+
 # ---- input of every kind -----------------------------------------------------------------------
 
 KINDS = ("zero", "one", "edges", "sparse", "clustered", "hot spot", "dense", "full")

@@ -17,13 +17,33 @@ def whole_number(value: object, low: int, high: int) -> int | None:
     return int(value) if low <= value <= high else None
 
 
-def positive_seconds(name: str, value: object) -> float:
+def positive(name: str, value: object, unit: str) -> float:
     """The value as a float. Raises `UsageError` unless it is positive and finite."""
+    number = _real(value)
+    if 0 < number < math.inf:
+        return number
+    raise UsageError(f"{name} must be a positive, finite number of {unit}, not {value!r}")
+
+
+def positive_seconds(name: str, value: object) -> float:
+    """As `positive`, of seconds."""
+    return positive(name, value, "seconds")
+
+
+def number_within(name: str, value: object, low: float, high: float, unit: str = "") -> float:
+    """The value as a float. Raises `UsageError` unless it is a number from low to high."""
+    number = _real(value)
+    if low <= number <= high:
+        return number
+    unit = unit and f" {unit}"
+    raise UsageError(f"{name} must be a number from {low:g} to {high:g}{unit}, not {value!r}")
+
+
+def _real(value: object) -> float:
+    """NaN for what is no number."""
     if type(value) is float or (isinstance(value, Real) and not isinstance(value, bool)):
         try:
-            seconds = float(value)
+            return float(value)
         except OverflowError:
-            seconds = math.inf
-        if 0 < seconds < math.inf:
-            return seconds
-    raise UsageError(f"{name} must be a positive, finite number of seconds, not {value!r}")
+            return math.inf
+    return math.nan

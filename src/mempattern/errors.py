@@ -23,6 +23,10 @@ class UsageError(MempatternError, ValueError):
     """An argument out of its range."""
 
 
+class MissingPackageError(MempatternError, ImportError):
+    """A package that an extra of this library installs is not there."""
+
+
 class OutOfMemoryError(MempatternError, MemoryError):
     """There is no memory for the statistics or bitmaps of regions as large as these."""
 
