@@ -288,6 +288,59 @@ MPAT_API int mpat_distinct_groups(mpat_distinct *distinct, size_t window, size_t
 /* Bytes reserved, as for the others. */
 MPAT_API uint64_t mpat_distinct_bytes(const mpat_distinct *distinct);
 
+/* ---- pre-copy: which pages a migration has still to send ------------------------------------ */
+
+/*
+ * A VM's pages in a pre-copy migration as QEMU does it (migration/ram.c of QEMU 7.2), driven from
+ * outside: the guest writes, the migration syncs and sends. At first all pages are to be sent.
+ */
+typedef struct mpat_precopy mpat_precopy;
+
+/* What one mpat_precopy_send sent. */
+typedef struct mpat_sent {
+    uint64_t pages;      /* with the zero pages */
+    uint64_t zero_pages; /* of these */
+    double cost;         /* of all, in the unit of the budget */
+} mpat_sent;
+
+/*
+ * chunk_pages: the dirty log of so many pages is cleared together, when the first of them is sent
+ * after a sync (2^clear-bitmap-shift; KVM_CLEAR_DIRTY_LOG); 0: a sync clears it, as without
+ * KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2. Regions are sent in their order.
+ * -EINVAL: no region, a region of 0 pages, chunk_pages no multiple of 64. -ENOMEM.
+ */
+MPAT_API int mpat_precopy_create(const uint64_t *region_pages, size_t n_regions,
+                                 uint64_t chunk_pages, mpat_precopy **out);
+MPAT_API void mpat_precopy_destroy(mpat_precopy *precopy);
+
+/* Begin anew. zero: NULL, or one bitmap a region, NULL too, of the pages that hold only zeros. */
+MPAT_API int mpat_precopy_start(mpat_precopy *precopy, const uint64_t *const *zero);
+
+/*
+ * The guest writes what it wrote of an interval between the fractions `from` and `to` of its length:
+ * all of bitmaps[r] from 0 to 1. Of a part of the interval it is not known which pages were written
+ * in it: each is drawn, by a hash of `seed` and the page, so that with one seed the parts of an
+ * interval make up the whole. A page that comes back after previous[r], the interval before, is
+ * the likelier to be in several parts; previous NULL: every page was written once.
+ * -EINVAL: not 0 <= from <= to <= 1.
+ */
+MPAT_API int mpat_precopy_write(mpat_precopy *precopy, const uint64_t *const *bitmaps,
+                                const uint64_t *const *previous, double from, double to,
+                                uint64_t seed);
+
+/* What was written is to be sent, again or for the first time; *pending_pages = all that is. */
+MPAT_API int mpat_precopy_sync(mpat_precopy *precopy, uint64_t *pending_pages);
+
+/*
+ * Send pages in the order of their addresses, going on where the last call stopped and around, until
+ * their cost reaches the budget (with the page that reaches it) or nothing is left to send.
+ * -EINVAL: a budget that is negative or not a number, a cost that is not positive and finite.
+ */
+MPAT_API int mpat_precopy_send(mpat_precopy *precopy, double budget, double page_cost,
+                               double zero_cost, mpat_sent *out);
+
+MPAT_API uint64_t mpat_precopy_bytes(const mpat_precopy *precopy); /* reserved; not NULL */
+
 /* ---- KVM: the dirty log and the dirty ring of a VM of this process -------------------------- */
 
 /*
