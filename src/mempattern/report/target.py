@@ -17,6 +17,8 @@ class Target:
     """In words: what was traced and how that was found."""
     attach_s: float | None = None
     """Seconds for which attaching stopped the process."""
+    is_guest: bool = False
+    """Whether all the RAM of a guest is watched."""
 
     def to_meta(self) -> dict[str, str]:
         """For the trace file's table of facts."""
@@ -25,6 +27,7 @@ class Target:
             "pid": self.pid,
             "traced": self.traced,
             "attach_s": self.attach_s,
+            "guest": 1 if self.is_guest else None,
         }
         return {key: str(fact) for key, fact in facts.items() if fact is not None}
 
@@ -41,6 +44,7 @@ class Target:
             int(pid) if pid.isdecimal() and len(pid) < 12 else None,
             _printable(meta.get("traced")),
             attach_s if 0 <= attach_s < math.inf else None,
+            meta.get("guest") == "1",
         )
 
     def __str__(self) -> str:
