@@ -1,0 +1,25 @@
+"""Whether, when and at what cost a VM will migrate, played out before it does."""
+
+from mempattern.migration.advice import Advice, Recommendation, advise
+from mempattern.migration.forecast import Forecast, forecast
+from mempattern.migration.outlook import Outlook, Range
+from mempattern.migration.policies import Action, Pass, Policy
+from mempattern.migration.precopy import Course, Host, precopy
+from mempattern.migration.recording import Recording
+
+__all__ = [
+    "Action",
+    "Advice",
+    "Course",
+    "Forecast",
+    "Host",
+    "Outlook",
+    "Pass",
+    "Policy",
+    "Range",
+    "Recommendation",
+    "Recording",
+    "advise",
+    "forecast",
+    "precopy",
+]

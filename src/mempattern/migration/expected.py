@@ -1,0 +1,108 @@
+"""A curve D(t) as the memory of a VM that migrates: so many pages, and not which."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from mempattern._checks import whole_number
+from mempattern.curve import DirtyCurve
+from mempattern.errors import UsageError
+from mempattern.migration.memory import CHUNK_PAGES, Sent
+
+_SLICES = 256
+_WINDOWS_S = np.geomspace(1e-3, 1e6, 400)
+
+
+class ExpectedMemory:
+    """As many pages as D(t) expects, of a VM of `n_pages`, `zero_pages` of which hold only zeros.
+
+    Memory is cut into slices, which are sent one after the other and around. What is written is
+    taken to lie evenly in them, so that of a slice whose log was cleared t ago D(t) / slices are
+    to be sent. Where the zero pages lie is not known either: they are sent last, and not written.
+    `bound` takes the curve's lower or upper bound.
+
+    Raises `UsageError` for numbers of pages that are none.
+    """
+
+    def __init__(
+        self,
+        curve: DirtyCurve,
+        n_pages: int,
+        zero_pages: int = 0,
+        *,
+        bound: Literal["low", "pages", "high"] = "pages",
+        chunk_pages: int = CHUNK_PAGES,
+    ) -> None:
+        numbers = (
+            ("n_pages", n_pages, 1),
+            ("zero_pages", zero_pages, 0),
+            ("chunk_pages", chunk_pages, 0),
+        )
+        for name, number, least in numbers:
+            if whole_number(number, least, 1 << 52) is None:
+                raise UsageError(f"{name} must be a whole number from {least} on, not {number!r}")
+        estimates = [curve.at(float(window_s)) for window_s in _WINDOWS_S]
+        self._written = np.array([getattr(one, bound) for one in estimates], np.float64)
+        self.page_bytes, self.n_pages = curve.page_bytes, n_pages
+        self.pending_pages = float(n_pages)
+        self._zero_pages = min(zero_pages, n_pages)
+        self._share = 1 / _SLICES
+        # A chunk's log is cleared when the first slice of it is sent; without chunks, by a sync.
+        self._chunk = _SLICES * chunk_pages / n_pages if chunk_pages else float(_SLICES)
+
+    def start(self, seed: int) -> None:
+        self._now_s = 0.0
+        self._cleared_s: npt.NDArray[np.float64] = np.full(_SLICES, -np.inf)
+        self._pending = np.full(_SLICES, (self.n_pages - self._zero_pages) * self._share)
+        self._zero = float(self._zero_pages)
+        self._at = 0
+        self._sync_s = 0.0
+        self._clear_s = np.full(_SLICES, np.nan)
+        self._count()
+
+    def run(self, duration_s: float) -> None:
+        self._now_s += duration_s
+
+    def sync(self) -> float:
+        ages = self._now_s - self._cleared_s
+        sent = np.isfinite(ages)
+        written = np.interp(ages[sent], _WINDOWS_S, self._written, left=0.0)
+        written = np.minimum(written, self.n_pages - self._zero_pages)
+        self._pending[sent] = written * self._share
+        self._sync_s = self._now_s
+        self._clear_s[:] = np.nan
+        self._count()
+        return self.pending_pages
+
+    def send(self, duration_s: float, page_s: float, zero_page_s: float) -> Sent:
+        left_s, pages = duration_s, 0.0
+        for _ in range(_SLICES):
+            slice_pages = self._pending[self._at]
+            sent = min(slice_pages, left_s / page_s)
+            if slice_pages:
+                self._clear(self._at)
+            self._pending[self._at] -= sent
+            pages += sent
+            left_s -= sent * page_s
+            if sent < slice_pages:
+                break
+            self._cleared_s[self._at] = self._clear_s[self._at]
+            self._at = (self._at + 1) % _SLICES
+        zero = min(self._zero, max(left_s, 0.0) / zero_page_s)
+        self._zero -= zero
+        self._count()
+        return Sent(pages + zero, zero, pages * page_s + zero * zero_page_s)
+
+    def _clear(self, at: int) -> None:
+        """Of the chunk that the slice is in, unless it is clear since the last sync."""
+        if np.isnan(self._clear_s[at]):
+            first = int(at // self._chunk * self._chunk)
+            last = max(int(first + self._chunk), at + 1)
+            when_s = self._sync_s if self._chunk >= _SLICES else self._now_s
+            self._clear_s[first:last] = when_s
+
+    def _count(self) -> None:
+        self.pending_pages = float(self._pending.sum()) + self._zero

@@ -1,0 +1,51 @@
+"""A VM's memory as a migration meets it: the guest writes pages, syncs find them, sending cleans.
+
+`replayed.ReplayedMemory` writes the very pages of a recorded trace, `expected.ExpectedMemory` as
+many pages as a curve D(t) expects.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+CHUNK_PAGES = 1 << 18
+"""Pages whose dirty log QEMU clears at once: 1 GiB (`clear-bitmap-shift`, migration/ram.h)."""
+
+
+class Sent(NamedTuple):
+    """What one call to `send` sent."""
+
+    pages: float
+    """With the zero pages."""
+    zero_pages: float
+    """Of these, pages that hold only zeros."""
+    duration_s: float
+
+
+class Memory(Protocol):
+    """Pages of one VM during one migration at a time."""
+
+    page_bytes: int
+    n_pages: int
+
+    @property
+    def pending_pages(self) -> float:
+        """Pages that are to be sent."""
+        ...
+
+    def start(self, seed: int) -> None:
+        """A migration begins: all pages are to be sent. `seed` says which of many equally likely
+        courses the guest takes."""
+        ...
+
+    def run(self, duration_s: float) -> None:
+        """The guest runs for so long."""
+        ...
+
+    def sync(self) -> float:
+        """Fetch the dirty log; returns the pages that are to be sent now."""
+        ...
+
+    def send(self, duration_s: float, page_s: float, zero_page_s: float) -> Sent:
+        """Send for so long, at so many seconds a page, or until nothing is to be sent."""
+        ...

@@ -1,0 +1,48 @@
+"""How much of a workload was observed, and how well."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+_LARGEST_PAGE = 1 << 16
+"""In bytes. What is larger is hugetlb memory, of which a tracer sees whole pages written."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Observed:
+    """What a verdict on a migration can rest on; arrays have the shape (n_intervals,)."""
+
+    durations_s: npt.NDArray[np.float64]
+    dirty_pages: npt.NDArray[np.float64]
+    touched_pages: int
+    """Distinct ones of all intervals."""
+    n_pages: int
+    lost_pages: int
+    """Dirty pages known to be missing, at least."""
+    n_lossy: int
+    """Intervals that they are missing from."""
+    unseen_s: float
+    """Between the intervals."""
+    page_bytes: int
+
+    @property
+    def is_coarse(self) -> bool:
+        """Its pages are larger than what KVM logs and QEMU sends: an upper bound of both."""
+        return self.page_bytes > _LARGEST_PAGE
+
+    def __len__(self) -> int:
+        return len(self.durations_s)
+
+    @property
+    def duration_s(self) -> float:
+        """Of all intervals together."""
+        return float(self.durations_s.sum())
+
+    @property
+    def usual_s(self) -> float:
+        """Half of the time lies in intervals that are at least so long. There must be one."""
+        lengths = np.sort(self.durations_s)
+        return float(lengths[np.searchsorted(lengths.cumsum(), lengths.sum() / 2)])
