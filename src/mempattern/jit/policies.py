@@ -1,0 +1,126 @@
+"""Policies of your own: after each pass of a pre-copy migration, which downtime to allow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import types
+
+from mempattern.errors import UsageError
+from mempattern.jit._compile import compile_loop, compile_user, numba_type, part, read_only
+
+PASS = np.dtype(
+    [
+        ("index", "i8"),
+        ("start_s", "f8"),
+        ("duration_s", "f8"),
+        ("sent_bytes", "f8"),
+        ("remaining_bytes", "f8"),
+        ("dirty_pages", "i8"),
+        ("redirtied_pages", "i8"),
+        ("active_groups", "i8"),
+        ("bandwidth_Bps", "f8"),
+        ("downtime_limit_s", "f8"),
+    ]
+)
+"""One pass of a pre-copy migration, as it stands at its end. `index` counts from 0, the bulk copy;
+`start_s` is since the migration's start; `sent_bytes` is what the pass sent, `remaining_bytes` what
+is left to send after it; `dirty_pages`, `redirtied_pages` and `active_groups` are its interval's;
+`bandwidth_Bps` is bytes a second; `downtime_limit_s` was in force during the pass."""
+
+_PASSES = read_only(numba_type("PASS", PASS))
+
+
+def policy(function: Callable[..., Any]) -> Policy:
+    """Decorator: compile a policy.
+
+    The function is called as `function(passes)` with an array of dtype `PASS`: all passes of one
+    migration up to now, of which `passes[-1]` has just ended; it must not write to them. It returns
+    the downtime limit to set, in seconds: 0 or less leaves the limit as it is, and infinity stops
+    the guest now. Like a reducer it is compiled at once, runs without the GIL, and has its indices
+    checked.
+
+    Raises `UsageError` if it does not compile, takes other arguments, or returns no number.
+    """
+    return Policy(function)
+
+
+class Policy:
+    """A compiled policy; made by `policy`. Immutable.
+
+    `function` is the Python function, `compiled` the one that compiled code may call.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        self.compiled, _returned = compile_user(function, {"passes": _PASSES})
+        limits_s = types.Array(types.float64, 1, "C")
+        self._run = compile_loop(_loop(self.compiled), _PASSES, limits_s)
+
+    def __call__(self, passes: npt.NDArray[np.void]) -> float:
+        """The limit in seconds after the last of these passes, all of one migration.
+
+        Raises `UsageError` for an array that is not of dtype `PASS` and shape (n,) with n > 0, and
+        if the policy returns what is not a number.
+        """
+        limit_s = float(self.compiled(_as_passes(passes)))
+        self._check(np.array([limit_s]))
+        return limit_s
+
+    def run(self, passes: npt.NDArray[np.void]) -> npt.NDArray[np.float64]:
+        """The limit in seconds after each of the passes of any number of migrations, one after the
+        other: an array of float64, shape (n,). A pass of index 0 begins a migration. No decision
+        changes the passes after it.
+
+        Raises as a call does, and `UsageError` unless the first index is 0 and each other one 0 or
+        one more than that before it.
+        """
+        given = _as_passes(passes)
+        index = given["index"]
+        steps = np.diff(index, prepend=-1)
+        wrong = np.flatnonzero((index != 0) & (steps != 1))
+        if wrong.size:
+            at = int(wrong[0])
+            raise UsageError(
+                f"pass {at} has index {index[at]}, which is neither 0, for a new migration, nor "
+                f"one more than the index before; give all passes of each migration in order"
+            )
+        limits_s = np.empty(given.size, np.float64)
+        self._run(given, limits_s)
+        self._check(limits_s)
+        return limits_s
+
+    def _check(self, limits_s: npt.NDArray[np.float64]) -> None:
+        unknown = np.flatnonzero(np.isnan(limits_s))
+        if unknown.size:
+            raise UsageError(
+                f"{self.function.__name__} returned NaN as limit {unknown[0]} of {limits_s.size}; "
+                f"return 0 to leave the limit as it is"
+            )
+
+
+def _loop(decide: Any) -> Callable[..., None]:
+    def run(passes: npt.NDArray[np.void], limits_s: npt.NDArray[np.float64]) -> None:
+        first = 0
+        for i in range(limits_s.size):
+            if passes[i].index == 0:
+                first = i
+            limits_s[i] = decide(part(passes, first, i - first + 1))
+
+    return run
+
+
+def _as_passes(passes: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
+    if not isinstance(passes, np.ndarray) or passes.dtype != PASS or passes.ndim != 1:
+        raise UsageError(
+            "passes must be an array of dtype mempattern.jit.PASS and one dimension: "
+            "write numpy.array([...], PASS)"
+        )
+    if passes.size == 0:
+        raise UsageError("there is no pass to decide after")
+    given = np.ascontiguousarray(passes).view(np.ndarray)
+    given.flags.writeable = False
+    return given
