@@ -15,6 +15,7 @@ from scripted import PROVENANCE, Scripted, scripted_pages, scripted_regions, use
 from target import Target as RealTarget
 
 import mempattern.sources
+from mempattern.classify.kinds import Kind
 from mempattern.cli import attach
 from mempattern.cli.main import main as mempattern_main
 from mempattern.cli.stop import Stop
@@ -80,11 +81,18 @@ class Model:
             "lost_pages": 7 if number == 2 else 0,
         }
 
-    def distinct(self, window):
-        """Mean over all windows of so many intervals."""
-        n = len(self.intervals)
-        ends = range(window, n + 1)
-        return sum(len(self.addresses(end - window, end)) for end in ends) / len(ends)
+    def distinct(self):
+        """Mean by the length of the windows, which begin anew after number 2, which lost pages."""
+        n, means = len(self.intervals), []
+        for length in (1, 2, 3, 4, 6, 8, 12, 16):
+            starts = [
+                start
+                for first, end in ((0, min(n, 2)), (3, n))
+                for start in range(first, end - length + 1, length)
+            ]
+            pages = [len(self.addresses(start, start + length)) for start in starts]
+            means += [(sum(pages) / len(pages), len(pages))] if pages else []
+        return means
 
 
 @pytest.mark.parametrize(("n_intervals", "group_pages"), [(1, 512), (9, 64), (20, 512)])
@@ -104,7 +112,7 @@ def test_json_says_what_a_model_counts(n_intervals, group_pages, monkeypatch, ca
             for region, pages in model.intervals[number].items()
             if pages.size
         }
-    assert summary["schema"] == "mempattern.summary/1"
+    assert summary["schema"] == "mempattern.summary/2"
     for key in ("dirty_pages", "redirtied_pages", "fresh_pages", "lost_pages"):
         assert summary[key] == sum(line[key] for line in lines)
     for key in ("duration_s", "collect_s"):
@@ -113,9 +121,10 @@ def test_json_says_what_a_model_counts(n_intervals, group_pages, monkeypatch, ca
     assert summary["touched_pages"] == summary["fresh_pages"] == lines[-1]["touched_pages"]
     for key in ("dirty_pages", "redirtied_pages", "fresh_pages"):
         assert summary[key] == sum(region[key] for region in summary["regions"])
-    windows = [w for w in (1, 2, 4, 8, 16) if w <= n_intervals]
-    distinct = [point["pages"] for point in summary["distinct_pages"]]
-    assert distinct == pytest.approx([model.distinct(window) for window in windows])
+    distinct = [(point["pages"], point["n_windows"]) for point in summary["distinct_pages"]]
+    assert distinct == [pytest.approx(one) for one in model.distinct()]
+    assert summary["verdict"] is None
+    assert summary["pattern"]["kind"] in [*Kind]
     assert summary["source"] == "scripted"
     assert summary["blind_spots"] == list(PROVENANCE.blind_spots)
     assert summary["granularity"] == PROVENANCE.granularity

@@ -61,6 +61,11 @@ def test_a_missing_file(path):
     assert not path.exists()
 
 
+def test_a_file_that_cannot_be_read_from():
+    with pytest.raises(TraceError, match="/proc/self/mem cannot be read: disk I/O error"):
+        TraceReader("/proc/self/mem")
+
+
 def test_a_directory(tmp_path):
     with pytest.raises(IsADirectoryError, match=tmp_path.name):
         TraceReader(tmp_path)

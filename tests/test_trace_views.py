@@ -7,6 +7,8 @@ import pty
 import re
 import struct
 import termios
+import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from test_trace_command import FAST, ME, SCRIPTED
 
 from mempattern.interval import Interval, Provenance
 from mempattern.regions import Region
+from mempattern.report import latest
 from mempattern.report.heat import Strip, Strips
 from mempattern.report.live import LiveView
 from mempattern.report.text import PlainView
@@ -26,30 +29,74 @@ from mempattern.report.watch import Watch
 SIZES = [(80, 24), (120, 40), (200, 60)]
 
 
-def rows(n_intervals, n_regions):
+def watched(n_intervals, n_regions, source_name="scripted"):
+    """A watch, and its rows as they come."""
     source = Scripted(n_intervals, n_regions)
-    watch = Watch(source.regions, source.provenance)
-    for interval in source.intervals(0.001):
-        yield watch.observe(interval)
+    watch = Watch(source.regions, Provenance(source_name))
+    return watch, (watch.observe(interval) for interval in source.intervals(0.001))
 
 
 @pytest.mark.parametrize(("width", "height"), SIZES)
 @pytest.mark.parametrize("n_regions", [1, 3, 300])
-def test_a_frame_fits_the_terminal(width, height, n_regions):
+@pytest.mark.parametrize("source", ["kvm-dirty-log", "userfaultfd"])
+def test_a_frame_fits_the_terminal(width, height, n_regions, source):
     console = Console(width=width, height=height, file=io.StringIO(), force_terminal=True,
                       color_system=None)  # fmt: skip
-    view = LiveView("mempattern-trace", console)
-    for row in rows(80, n_regions):
+    watch, rows = watched(80, n_regions, source)
+    view = LiveView("mempattern-trace", console, watch.observations)
+    for row in rows:
         view.add(row)
+    view.frame()
+    judged(view._latest)
     console.print(view.frame())
     lines = console.file.getvalue().splitlines()
     assert max(map(len, lines)) <= width
     assert len(lines) < height
     text = "\n".join(lines)
-    for word in ("heap", "redirtied", "fresh", "working set", "D(t)", "tracer"):
+    for word in ("heap", "redirtied", "fresh", "working set", "D(t)", "pattern", "tracer"):
         assert word in text
+    assert ("verdict" in text) == (source == "kvm-dirty-log")
     hidden = re.search(r"(\d+) more regions", text)
     assert (hidden is not None) == (n_regions == 300)
+
+
+def judged(latest):
+    """Wait for the thread."""
+    latest._thread.join(60)
+    assert not latest._thread.is_alive()
+
+
+def test_the_verdict_holds_nothing_up_and_costs_a_hundredth(monkeypatch):
+    now_s, cpu_s, asked, go = [0.0], [0.0], [], threading.Event()
+    monkeypatch.setattr(latest.time, "monotonic", lambda: now_s[0])
+    monkeypatch.setattr(latest.time, "thread_time", lambda: cpu_s[0])
+
+    def slow():
+        assert go.wait(60)
+        cpu_s[0] += 0.5
+        return f"verdict {len(asked)}"
+
+    def ask():
+        asked.append(now_s[0])
+        return SimpleNamespace(intensity=slow)
+
+    found = latest.Latest(ask)
+    assert found.observations is found.intensity is None
+    found.renew()
+    for now_s[0] in (0.5, 2.0, 30.0):
+        found.renew()  # returns while the first verdict is being thought about
+    assert asked == [0.0]
+    assert found.observations is not None
+    assert found.intensity is None
+    go.set()
+    judged(found)
+    assert found.intensity == "verdict 1"
+    found.renew()
+    judged(found)
+    for now_s[0] in (31.0, 79.9, 80.1):
+        found.renew()
+    judged(found)
+    assert asked == [0.0, 30.0, 80.1]
 
 
 @given(
@@ -116,7 +163,7 @@ def test_regions_give_way_to_more_active_ones_only():
 def test_plain_lines_name_the_regions_again_when_these_change():
     out = io.StringIO()
     view = PlainView(out)
-    for row in rows(8, 3):
+    for row in watched(8, 3)[1]:
         view.show(row)
     lines = out.getvalue().splitlines()
     headings = [line for line in lines if "redirtied" in line]

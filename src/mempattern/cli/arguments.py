@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import NoReturn
 
 from mempattern.cli.exits import USAGE
-from mempattern.errors import RegionError
+from mempattern.errors import RegionError, UsageError
+from mempattern.quantities import parse_bandwidth, parse_duration
 from mempattern.regions import GROUP_PAGES, check_group_pages
 
 
@@ -63,3 +65,24 @@ def group_pages(text: str) -> int:
 def add_group_pages(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--group-pages", type=group_pages, default=GROUP_PAGES, metavar="N",
                         help=f"pages in a group (default {GROUP_PAGES})")  # fmt: skip
+
+
+def quantity(parse: Callable[[str], float]) -> Callable[[str], float]:
+    """Of `mempattern.quantities`, with the error that argparse shows."""
+
+    def parsed(text: str) -> float:
+        try:
+            return parse(text)
+        except UsageError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return parsed
+
+
+def add_migration(parser: argparse.ArgumentParser) -> None:
+    """What the verdict on a guest assumes; the defaults are those of `report.observations`."""
+    add = parser.add_argument
+    add("--bandwidth", type=quantity(parse_bandwidth), default="10Gbit", metavar="B",
+        help="of a guest's migration, which the verdict is on (default 10Gbit)")  # fmt: skip
+    add("--max-downtime", type=quantity(parse_duration), default="300ms", metavar="D",
+        help="the downtime limit of that migration (default 300ms)")  # fmt: skip

@@ -28,7 +28,9 @@ _PF_EXITING = 4
 
 
 def prepare() -> None:
-    """Import what attaching needs, so that a command is attached to as soon as it runs."""
+    """Import what is needed then, so that a command is attached to as soon as it runs, and its
+    first interval is no longer than others."""
+    import mempattern.classify.patterns  # noqa: PLC0415
     import mempattern.qemu.ram  # noqa: PLC0415
     import mempattern.sources  # noqa: F401, PLC0415
 
@@ -66,9 +68,26 @@ def open_source(
     except UsageError as error:
         raise UsageFault(str(error)) from None
     from mempattern.sources import open_process  # noqa: PLC0415
+    from mempattern.sources.layout import Blocks  # noqa: PLC0415
 
     source: Source = open_process(pid, options.source, layout, split_thp=options.split_thp)
-    return source, describe(source, process_name(pid), pid, found_by)
+    is_guest = isinstance(layout, Blocks) and options.region == "auto"
+    return source, describe(source, process_name(pid), pid, found_by, is_guest=is_guest)
+
+
+def content_of(source: Source) -> dict[str, str]:
+    """For the trace file: which parts of a guest's RAM are not zero. Nothing for other targets."""
+    from mempattern.qemu.ram import is_qemu  # noqa: PLC0415
+    from mempattern.sources.content import sample_content  # noqa: PLC0415
+    from mempattern.sources.layout import Blocks  # noqa: PLC0415
+
+    pid, layout = getattr(source, "pid", None), getattr(source, "layout", None)
+    try:
+        if pid is None or not isinstance(layout, Blocks) or not is_qemu(pid):
+            return {}
+        return sample_content(pid, layout.blocks).to_meta()
+    except OSError:  # it has ended, or its memory may not be read: a forecast then says so
+        return {}
 
 
 def open_again(before: ProcessSource, *, split_thp: bool) -> Source:
@@ -82,9 +101,11 @@ def open_again(before: ProcessSource, *, split_thp: bool) -> Source:
     return open_process(before.pid, source, before.layout, split_thp=split_thp)
 
 
-def describe(source: Source, name: str | None, pid: int, found_by: str) -> Target:
+def describe(
+    source: Source, name: str | None, pid: int, found_by: str, *, is_guest: bool = False
+) -> Target:
     """What was attached to, in words and with its cost."""
-    return Target(name, pid, found_by, getattr(source, "attach_s", None))
+    return Target(name, pid, found_by, getattr(source, "attach_s", None), is_guest)
 
 
 def size_of(source: Source) -> str:

@@ -24,7 +24,7 @@ from mempattern.interval import Interval
 from mempattern.microvm import PATTERNS, MicroVM, Workload
 from mempattern.regions import Region
 from mempattern.report.live import LiveView, draws
-from mempattern.report.text import PlainView
+from mempattern.report.text import PlainView, View
 from mempattern.report.watch import Watch
 from mempattern.sources import Replay, Source
 from mempattern.trace import TraceReader, TraceWriter
@@ -116,7 +116,7 @@ def _show_live(vm: MicroVM, source: Source, options: argparse.Namespace) -> int:
                     trace.write(interval)
                 yield label, interval
 
-        code = _show(f"a KVM guest, {options.logging}", source, intervals())
+        code = _show(f"a KVM guest, {options.logging}", source, intervals(), options.record)
     if trace is not None and trace.dropped:
         print(
             f"mempattern: {trace.dropped} intervals are not in {options.record}: "
@@ -168,14 +168,18 @@ def _show_recorded(path: Path) -> int:
                 time.sleep(min(interval.duration_s, _LONGEST_PAUSE_S))
                 yield label_of(interval), interval
 
-        return _show(f"a recorded KVM guest, {path.name}", source, intervals())
+        return _show(f"a recorded KVM guest, {path.name}", source, intervals(), path)
 
 
-def _show(title: str, source: Source, intervals: Iterator[tuple[str, Interval]]) -> int:
+def _show(
+    title: str, source: Source, intervals: Iterator[tuple[str, Interval]], file: Path | None
+) -> int:
     """Row by row, then the summary, also after Ctrl-C. Returns the exit code."""
     console = Console()
-    view = LiveView(title, console, labelled=True) if draws(console) else PlainView(labelled=True)
-    watch = Watch(source.regions, source.provenance)
+    watch = Watch(source.regions, source.provenance, file=file)
+    view: View = PlainView(labelled=True)
+    if draws(console):
+        view = LiveView(title, console, watch.observations, labelled=True)
     code = 0
     with view:
         try:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from mempattern.cli.arguments import add_group_pages
+from mempattern.cli.arguments import add_group_pages, add_migration
 from mempattern.report.jsonlines import JsonView
 from mempattern.report.target import Target
 from mempattern.report.text import SummaryView, View
@@ -22,14 +22,18 @@ def add_to(commands: Any) -> None:
     report.add_argument("--json", action="store_true",
                         help="the same objects that mempattern-trace --json prints")  # fmt: skip
     add_group_pages(report)
+    add_migration(report)
     report.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     view: View = JsonView() if options.json else SummaryView()
     with Replay(options.file) as source:
-        target = Target.from_meta(source.trace.meta)
-        watch = Watch(source.regions, source.provenance, options.group_pages, target)
+        meta = source.trace.meta
+        watch = Watch(
+            source.regions, source.provenance, options.group_pages, Target.from_meta(meta),
+            options.bandwidth, options.max_downtime, meta, options.file,
+        )  # fmt: skip
         watch.dropped = source.trace.dropped
         for interval in source.intervals():
             view.show(watch.observe(interval))

@@ -16,6 +16,7 @@ from mempattern.cli import attach
 from mempattern.cli.arguments import (
     Parser,
     add_group_pages,
+    add_migration,
     count,
     long_seconds,
     process_id,
@@ -73,6 +74,7 @@ def parser() -> argparse.ArgumentParser:
         "a mapping's or RAM block's name such as heap; hexadecimal addresses")  # fmt: skip
     add("--qmp", type=Path, metavar="SOCKET",
         help="QEMU's monitor: ask it for the RAM blocks and their addresses")  # fmt: skip
+    add_migration(root)
     add("-o", "--output", type=Path, metavar="FILE.mpt", help="record to a new trace file")
     add("--force", action="store_true", help="overwrite the trace file if it exists")
     add("--json", action="store_true",
@@ -147,12 +149,18 @@ def _trace(options: argparse.Namespace, stop: Stop, process: subprocess.Popen[by
     pid = options.pid if process is None else process.pid
     source, target = _open(pid, options, stop)
     with Followed(source, target, options, stop) as followed:
-        recording = Recording(options.output, source, target.to_meta(), force=options.force)
+        meta = target.to_meta()
+        if options.output is not None or target.is_guest:
+            meta |= attach.content_of(source)
+        recording = Recording(options.output, source, meta, force=options.force)
         if not options.quiet:
             how = f"by {source.provenance.source}: {target.traced} ({attach.size_of(source)})"
             note(PROGRAM, f"tracing {target} {how}; Ctrl-C ends it")
-        watch = Watch(source.regions, source.provenance, options.group_pages, target)
-        view = _view(options, f"{PROGRAM}  {target}  {source.provenance.source}")
+        watch = Watch(
+            source.regions, source.provenance, options.group_pages, target,
+            options.bandwidth, options.max_downtime, meta, options.output,
+        )  # fmt: skip
+        view = _view(options, watch)
         code, ended = 0, ""
 
         def take(interval: Interval) -> bool:
@@ -220,7 +228,7 @@ def _collect(
     return "exit"
 
 
-def _view(options: argparse.Namespace, title: str) -> View:
+def _view(options: argparse.Namespace, watch: Watch) -> View:
     """Data is on stdout; but a command has that for itself, and then ours goes to stderr."""
     if options.json:
         return JsonView()
@@ -234,7 +242,8 @@ def _view(options: argparse.Namespace, title: str) -> View:
 
         console = Console(file=out)
         if draws(console):
-            return LiveView(title, console)
+            title = f"{PROGRAM}  {watch.target}  {watch.provenance.source}"
+            return LiveView(title, console, watch.observations)
     return SummaryView(out) if options.quiet or options.command else PlainView(out)
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from mempattern.regions import Region
-from mempattern.report.text import SummaryView
-from mempattern.report.watch import Row, SoFar, Summary
+from mempattern.report.text import SummaryView, advice_text
+from mempattern.report.watch import Row, Summary
+
+if TYPE_CHECKING:
+    from mempattern.classify.kinds import Pattern
 
 INTERVAL = "mempattern.interval/1"
-SUMMARY = "mempattern.summary/1"
+SUMMARY = "mempattern.summary/2"
 
 
 class JsonView(SummaryView):
@@ -82,7 +85,9 @@ def summary_object(summary: Summary) -> dict[str, Any]:
         "pages": s.total_pages,
         "touched_pages": s.so_far.touched_pages,
         "touched_bytes": s.so_far.touched_bytes,
-        "distinct_pages": _distinct(s.so_far),
+        "distinct_pages": [asdict(windows) for windows in s.observations.windows],
+        "pattern": _pattern(s.observations.pattern),
+        "verdict": _verdict(s),
         "peak_dirty_bytes_per_s": s.peak_dirty_bytes_per_s,
         "peak_duration_s": s.peak_duration_s,
         "hot_pages": s.hot_pages,
@@ -105,8 +110,36 @@ def summary_object(summary: Summary) -> dict[str, Any]:
     }
 
 
-def _distinct(so_far: SoFar) -> list[dict[str, float]]:
-    return [{"window_s": point.seconds, "pages": point.pages} for point in so_far.distinct]
+def _pattern(pattern: Pattern) -> dict[str, Any]:
+    return {
+        "kind": pattern.kind,
+        "confidence": pattern.confidence,
+        "sentence": pattern.sentence,
+        "parts": dict(pattern.parts),
+        **asdict(pattern.evidence),
+        "period_s": pattern.period_s,
+    }
+
+
+def _verdict(summary: Summary) -> dict[str, Any] | None:
+    found = summary.observations.intensity()
+    if found is None:
+        return None
+    outlook = found.outlook
+    return {
+        "memory_intensive": found.memory_intensive,
+        "sentence": found.sentence,
+        "advice": advice_text(found, summary.file),
+        "bandwidth_Bps": found.bandwidth_Bps,
+        "downtime_limit_s": found.downtime_limit_s,
+        "zero_pages": found.zero_pages,
+        "doubt": found.doubt,
+        **{
+            name: asdict(getattr(outlook, name)) if outlook else None
+            for name in ("passes", "total_s", "sent_bytes", "downtime_s")
+        },
+        "least_limit_s": asdict(found.least_limit_s) if found.least_limit_s else None,
+    }
 
 
 def _page_size(regions: tuple[Region, ...]) -> int:

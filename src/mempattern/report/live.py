@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -11,7 +12,10 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from mempattern.quantities import format_bandwidth, format_duration
 from mempattern.report.heat import CELLS, Density, Strips, heat_level
+from mempattern.report.latest import Latest
+from mempattern.report.observations import Observations
 from mempattern.report.text import COLUMNS, Column, View, distinct_text, lost_text, summary_lines
 from mempattern.report.units import format_bytes, format_share
 from mempattern.report.watch import Row, Summary
@@ -25,7 +29,7 @@ _COLOURS = (
 _ROOM_FOR_ALL = 110
 _NOT_ON_NARROW_TERMINALS = {"#", "active", "runs", "lost"}
 _FRAME = 4  # columns of the panel
-_AROUND_ROWS = 10  # lines of the panel, the headings, the facts (one may take two), the shell's
+_AROUND_ROWS = 12  # lines of the panel, the headings, the facts (one may take two), the shell's
 _MOST_ROWS = 100
 _REFRESH_S = 0.2  # drawing costs more than tracing does; the eye needs no more
 
@@ -39,12 +43,19 @@ def draws(console: Console) -> bool:
 class LiveView(View):
     """Shows the last rows as they come, and what is known so far. A context manager.
 
-    `n_rows` is how many, where the terminal's height does not say it. `labelled` rows say the
-    pattern they are of.
+    `observations` returns what the rows amount to; it is asked as rarely as is cheap. `n_rows` is
+    how many, where the terminal's height does not say it. `labelled` rows say the pattern they are
+    of.
     """
 
     def __init__(
-        self, title: str, console: Console, n_rows: int | None = None, *, labelled: bool = False
+        self,
+        title: str,
+        console: Console,
+        observations: Callable[[], Observations],
+        n_rows: int | None = None,
+        *,
+        labelled: bool = False,
     ) -> None:
         self.title = title
         self.console = console
@@ -54,6 +65,7 @@ class LiveView(View):
         self._strips = Strips()
         self._live = Live(console=self.console, auto_refresh=False, transient=False)
         self._drawn_s = 0.0
+        self._latest = Latest(observations)
 
     def add(self, row: Row) -> None:
         self._rows.append(row)
@@ -116,10 +128,27 @@ class LiveView(View):
             f"working set  {so_far.touched_pages} pages touched "
             f"({format_bytes(so_far.touched_bytes)}, {format_share(so_far.touched_pages, pages)})"
             + more,
-            f"D(t)         {distinct_text(so_far)}",
+            *self._judged(),
             f"tracer       collects for {100 * so_far.collect_share:.2g} % of the time; "
             f"lost {lost_text(so_far)}",
         ]
+
+    def _judged(self) -> list[str]:
+        """A second old or more."""
+        self._latest.renew()
+        seen, found = self._latest.observations, self._latest.intensity
+        if seen is None:
+            return []
+        pattern = seen.pattern
+        lines = [
+            f"D(t)         {distinct_text(seen)}",
+            f"pattern      {pattern.kind}, confidence {pattern.confidence:.2f}",
+        ]
+        if found is not None:
+            bandwidth = format_bandwidth(found.bandwidth_Bps)
+            limit = format_duration(found.downtime_limit_s)
+            lines.append(f"verdict      {found.answer} ({bandwidth}, {limit})")
+        return lines
 
     def show_summary(self, summary: Summary) -> None:
         """After the view is left: what it showed stays above."""

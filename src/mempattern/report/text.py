@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TextIO
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
 
 from mempattern._closing import Closing
+from mempattern.quantities import format_bandwidth, format_duration
 from mempattern.report.heat import CELLS, Density, Strips, heat_level
+from mempattern.report.observations import Observations
 from mempattern.report.units import format_bytes, format_seconds, format_share
 from mempattern.report.watch import Row, SoFar, Summary
+
+if TYPE_CHECKING:
+    from mempattern.migration.intensity import Intensity
 
 Column = tuple[str, int, Callable[[Row], str]]
 COLUMNS: tuple[Column, ...] = (
@@ -100,10 +107,14 @@ def _strip(density: Density) -> str:
     return "".join(_RAMP[level] for level in heat_level(density, len(_RAMP)))
 
 
-def distinct_text(so_far: SoFar) -> str:
+def distinct_text(observations: Observations) -> str:
     """D(t) on one line."""
-    points = [f"{point.pages:.0f} in {format_seconds(point.seconds)}" for point in so_far.distinct]
-    return ", ".join(points) or "no interval yet"
+    points = [
+        f"{windows.pages:.0f} in {format_seconds(windows.window_s)}"
+        for windows in observations.some_windows()
+    ]
+    none = "every interval lost pages" if len(observations.observed) else "no interval yet"
+    return ", ".join(points) or none
 
 
 def summary_lines(summary: Summary) -> list[str]:
@@ -126,7 +137,7 @@ def summary_lines(summary: Summary) -> list[str]:
         f"dirtied      {s.total.dirty_pages} pages summed over the intervals, "
         f"{format_share(s.total.redirtied_pages, s.total.dirty_pages)} of them "
         "dirty in the interval before",
-        f"D(t)         distinct pages: {distinct_text(s.so_far)} (means)",
+        f"D(t)         distinct pages: {distinct_text(s.observations)} (means)",
         f"peak         {format_bytes(s.peak_dirty_bytes_per_s)}/s "
         f"over {format_seconds(s.peak_duration_s)}",
         f"hot          {s.hot_pages} pages dirty in at least {s.hot_at_least} "
@@ -138,6 +149,8 @@ def summary_lines(summary: Summary) -> list[str]:
             f"{group.write_rate:.0f} pages/s, {group.touched} pages touched, "
             f"active in {group.active_intervals} intervals"
         )
+    lines.append(f"pattern      {s.observations.pattern.sentence}")
+    lines += _verdict_lines(s)
     stopped = s.target.attach_s
     lines += [
         f"cost         {format_seconds(s.collect_median_s)} a collection (median; "
@@ -158,6 +171,39 @@ def summary_lines(summary: Summary) -> list[str]:
         lines.append(f"granularity  {rule}{see}")
     lines += [f"blind to     {spot}" for spot in s.provenance.blind_spots]
     return lines
+
+
+def _verdict_lines(summary: Summary) -> list[str]:
+    """Of what can migrate: would it, under which assumption, and what to do."""
+    found = summary.observations.intensity()
+    if found is None:
+        return []
+    return [
+        f"verdict      {found.sentence}",
+        f"  assumed    {found.assumption} (--bandwidth, --max-downtime)",
+        f"  advice     {advice_text(found, summary.file)}",
+    ]
+
+
+def advice_text(found: Intensity, file: Path | None) -> str:
+    """What to do now."""
+    downtime_s = found.outlook and found.outlook.downtime_s
+    if found.memory_intensive is None:
+        todo = "do not migrate on this trace alone"
+    elif found.memory_intensive:
+        todo = "raise the limit, throttle the guest or use post-copy"
+    elif downtime_s and downtime_s.high > found.downtime_limit_s:
+        todo = f"it can migrate, if the guest may be stopped for {format_duration(downtime_s.high)}"
+    else:
+        todo = "it can migrate as it is"
+    if file is None:
+        return f"{todo}; record one, and mempattern predict says what its very pages tell"
+    bandwidth = format_bandwidth(found.bandwidth_Bps).replace(" ", "")
+    limit = format_duration(found.downtime_limit_s).replace(" ", "")
+    return (
+        f"{todo}; what the very pages tell: mempattern predict {shlex.quote(str(file))} "
+        f"--bandwidth {bandwidth} --max-downtime {limit}"
+    )
 
 
 def _exit_text(exit_code: int | None) -> str:

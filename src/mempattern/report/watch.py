@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from mempattern import kernels
+from mempattern.distinct import DistinctPages
 from mempattern.history import DirtyHistory
 from mempattern.interval import Interval, Provenance
 from mempattern.regions import GROUP_PAGES, Region
+from mempattern.report.observations import BANDWIDTH_BPS, DOWNTIME_LIMIT_S, Observations
 from mempattern.report.target import UNKNOWN, Target
 from mempattern.stats import GroupStats, Seen
 
-WINDOWS = (1, 2, 4, 8, 16)
-"""In intervals: the windows of which D(t) is shown."""
+if TYPE_CHECKING:
+    from mempattern.classify.patterns import PatternDetector
+
+_DEPTH = 16
+"""Intervals that hot pages are of."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,23 +37,11 @@ class Activity:
 
 
 @dataclass(frozen=True, slots=True)
-class Distinct:
-    """One point of D(t)."""
-
-    seconds: float
-    """Mean length of the windows."""
-    pages: float
-    """Mean number of distinct pages dirty in a window, over all windows so far."""
-
-
-@dataclass(frozen=True, slots=True)
 class SoFar:
     """What is known of the whole trace after an interval."""
 
     touched_pages: int
     touched_bytes: int
-    distinct: tuple[Distinct, ...]
-    """D(t), for the windows that the trace is long enough for."""
     collect_share: float
     """Time spent in collections, as a share of the time watched."""
     lost_pages: int
@@ -119,6 +114,7 @@ class Summary:
     total: Totals
     by_region: dict[str, Totals]
     so_far: SoFar
+    observations: Observations
     peak_dirty_bytes_per_s: float
     peak_duration_s: float
     """Length of the interval with the peak: a rate without its window says little."""
@@ -140,6 +136,8 @@ class Summary:
     """How often it executed another program in its place and was followed; None if not known."""
     huge_bytes: int | None
     """In transparent huge pages when they were protected; None if not known."""
+    file: Path | None
+    """Where the intervals are recorded."""
 
     @property
     def total_pages(self) -> int:
@@ -150,41 +148,55 @@ class Summary:
 class Watch:
     """Takes the intervals of one source, keeps the statistics, makes rows and the summary.
 
-    Follows the regions as they grow from interval to interval.
+    Follows the regions as they grow from interval to interval. `bandwidth_Bps` and
+    `downtime_limit_s` are of the migration that the verdict is on; `facts` are those of the trace
+    file, and `file` is its path.
     """
 
     regions: tuple[Region, ...]
     provenance: Provenance
     group_pages: int = GROUP_PAGES
     target: Target = UNKNOWN
+    bandwidth_Bps: float = BANDWIDTH_BPS
+    downtime_limit_s: float = DOWNTIME_LIMIT_S
+    facts: Mapping[str, str] = field(default_factory=dict)
+    file: Path | None = None
     dropped: int = 0
     """Set it to what the writer of the trace file says."""
     stats: GroupStats = field(init=False)
     history: DirtyHistory = field(init=False)
+    distinct: DistinctPages = field(init=False)
+    detector: PatternDetector = field(init=False)
     total: Totals = field(init=False, default_factory=Totals)
     _by_region: dict[str, Totals] = field(init=False, default_factory=dict)
     _touched_bytes: int = field(init=False, default=0)
     _collect_s: list[float] = field(init=False, default_factory=list)
     _collect_ns: int = field(init=False, default=0)
     _first_ns: int | None = field(init=False, default=None)
+    _end_ns: int = field(init=False, default=0)
     _duration_ns: int = field(init=False, default=0)
-    _durations_s: deque[float] = field(init=False)
-    _windows: dict[int, list[float]] = field(init=False)
+    _durations_s: list[float] = field(init=False, default_factory=list)
+    _dirty_pages: list[int] = field(init=False, default_factory=list)
     _lost_pages: int = field(init=False, default=0)
     _peak: tuple[float, float] = field(init=False, default=(0.0, 0.0))
 
     def __post_init__(self) -> None:
-        self.history = DirtyHistory(self.regions, max(WINDOWS))
+        from mempattern.classify.patterns import PatternDetector  # noqa: PLC0415
+
+        self.history = DirtyHistory(self.regions, _DEPTH)
         self.stats = GroupStats(self.regions, self.group_pages, history=self.history)
-        self._durations_s = deque(maxlen=max(WINDOWS))
-        self._windows = {window: [0, 0.0, 0.0] for window in WINDOWS}
+        self.distinct = DistinctPages(self.regions, self.group_pages)
+        self.detector = PatternDetector(self.stats)
 
     def observe(self, interval: Interval, label: str = "") -> Row:
         """Count the interval. Raises as `GroupStats.follow` and `GroupStats.update`."""
         if interval.regions != self.regions:
             self.stats.follow(interval.regions)
+            self.distinct.follow(interval.regions)
             self.regions = interval.regions
         seen = self.stats.update(interval)
+        self.detector.observe(interval)
+        self.distinct.update(interval)
         if self._first_ns is None:
             self._first_ns = interval.start_ns
         active = {
@@ -221,12 +233,8 @@ class Watch:
             self._by_region.setdefault(name, Totals()).add(activity.seen)
             self._touched_bytes += activity.seen.fresh_pages * activity.region.page_bytes
         self._durations_s.append(interval.duration_s)
-        recent = list(self._durations_s)
-        for window, means in self._windows.items():
-            if len(recent) >= window:
-                means[0] += 1
-                means[1] += sum(recent[-window:])
-                means[2] += seen.dirty_pages if window == 1 else self.history.distinct_pages(window)
+        self._dirty_pages.append(seen.dirty_pages)
+        self._end_ns = interval.end_ns
 
     def _n_groups(self) -> int:
         return sum(region.n_groups(self.group_pages) for region in self.regions)
@@ -235,14 +243,41 @@ class Watch:
         return SoFar(
             touched_pages=self.total.fresh_pages,
             touched_bytes=self._touched_bytes,
-            distinct=tuple(
-                Distinct(seconds / n, pages / n)
-                for n, seconds, pages in self._windows.values()
-                if n
-            ),
             collect_share=self._collect_ns / self._duration_ns if self._duration_ns else 0.0,
             lost_pages=self._lost_pages,
             dropped=self.dropped,
+        )
+
+    def observations(self) -> Observations:
+        """It takes some milliseconds, and the verdict is not among them."""
+        from mempattern.migration.observed import Observed  # noqa: PLC0415
+        from mempattern.migration.zeros import count_zeros  # noqa: PLC0415
+
+        same_size = len({region.page_bytes for region in self.regions}) == 1
+        span_ns = self._end_ns - self._first_ns if self._first_ns is not None else 0
+        return Observations(
+            windows=self.distinct.windows(),
+            curve=self.distinct.curve() if same_size and self.distinct.n_intervals else None,
+            pattern=self.detector.pattern(),
+            observed=Observed(
+                durations_s=np.array(self._durations_s),
+                dirty_pages=np.array(self._dirty_pages, np.float64),
+                touched_pages=self.total.fresh_pages,
+                n_pages=sum(region.n_pages for region in self.regions),
+                lost_pages=self._lost_pages,
+                n_lossy=self.stats.n_intervals - self.distinct.n_intervals,
+                unseen_s=(span_ns - self._duration_ns) / 1e9,
+                page_bytes=max(region.page_bytes for region in self.regions),
+            ),
+            zero_pages=count_zeros(
+                self.regions,
+                self.facts,
+                {region.name: self.stats.groups(region.name).touched for region in self.regions},
+                self.group_pages,
+            ),
+            is_guest=self.target.is_guest or self.provenance.source.startswith("kvm-"),
+            bandwidth_Bps=self.bandwidth_Bps,
+            downtime_limit_s=self.downtime_limit_s,
         )
 
     def summary(
@@ -267,6 +302,7 @@ class Watch:
                 region.name: self._by_region.get(region.name, Totals()) for region in self.regions
             },
             so_far=self._so_far(),
+            observations=self.observations(),
             peak_dirty_bytes_per_s=self._peak[0],
             peak_duration_s=self._peak[1],
             hot_pages=sum(int(np.bitwise_count(words).sum(dtype=int)) for words in hot.values()),
@@ -276,13 +312,14 @@ class Watch:
             collect_s=self._collect_ns / 1e9,
             collect_median_s=float(np.median(self._collect_s)) if self._collect_s else 0.0,
             collect_max_s=max(self._collect_s, default=0.0),
-            stats_bytes=self.stats.n_bytes + self.history.n_bytes,
+            stats_bytes=self.stats.n_bytes + self.history.n_bytes + self.distinct.n_bytes,
             kernel=kernels.active(),
             provenance=self.provenance,
             ended=ended,
             exit_code=exit_code,
             execs=execs,
             huge_bytes=huge_bytes,
+            file=self.file,
         )
 
     def _hot_groups(self, most: int) -> tuple[HotGroup, ...]:
