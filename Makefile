@@ -4,6 +4,8 @@
 #   make test    all tests; what lacks a program says how to install it
 #   make bench   how fast, as ratios measured here; bench-docs keeps them in docs/benchmarks.md
 #   make slowdown    how much tracing slows redis-server and QEMU guests down, into docs/tracing-cost.md
+#   make migrations  migrate real guests again and record it (hours; root); make forecast holds the
+#                forecast and MP against these and makes the tables and pictures of the docs
 #   make lint    ruff and mypy
 #   make recordings   record anew what the pictures show; make pictures draws them
 
@@ -12,7 +14,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test test-c test-python bench bench-docs slowdown lint pictures recordings clean headers
+.PHONY: demo test test-c test-python bench bench-docs slowdown migrations forecast lint pictures recordings clean headers
 
 demo: $(VENV)/ready
 	@$(BIN)/mempattern demo
@@ -36,17 +38,41 @@ test-python: $(VENV)/ready
 bench: $(VENV)/ready
 	$(BIN)/python -m pytest benches -q --benchmark-columns=min,median,max
 
+# What judges: D(t), classifiers, compiled reducers.
+VERDICTS := (distinct or classify or patterns or jit)
+
 # The same, with its raw values and the table made from them kept in the repository.
 bench-docs: $(VENV)/ready
 	@mkdir -p benches/results
-	$(BIN)/python -m pytest benches -q --benchmark-columns=min,median,max \
-	    --benchmark-json=benches/results/foundation.json
-	$(BIN)/python benches/table.py benches/results/foundation.json > docs/benchmarks.md
+	$(BIN)/python -m pytest benches -q -k "not $(VERDICTS)" \
+	    --benchmark-columns=min,median,max --benchmark-json=benches/results/foundation.json
+	$(BIN)/python -m pytest benches -q -k "$(VERDICTS)" \
+	    --benchmark-columns=min,median,max --benchmark-json=benches/results/verdicts.json
+	$(BIN)/python benches/table.py benches/results/foundation.json benches/results/verdicts.json \
+	    > docs/benchmarks.md
 
 slowdown: $(VENV)/ready
 	@mkdir -p benches/results
 	$(BIN)/python benches/slowdown.py benches/results/slowdown.json
 	$(BIN)/python benches/slowdown_table.py benches/results/slowdown.json > docs/tracing-cost.md
+
+# Sets that are complete are left as they are: remove build/migrations to begin anew.
+migrations: $(VENV)/ready
+	for set in dev dev-hard dev-fierce held held-hard held-fierce; do \
+	    $(BIN)/python benches/migration_run.py $$set build/migrations/$${set%%-*} || exit 1; \
+	done
+	mkdir -p benches/data
+	for set in dev held; do \
+	    tar -cJf benches/data/migrations-$$set.tar.xz -C build/migrations $$set || exit 1; \
+	done
+
+forecast: $(VENV)/ready
+	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation -e '.[plot]'
+	$(BIN)/python benches/forecast_eval.py benches/results/forecast.json
+	$(BIN)/python benches/forecast_report.py benches/results/forecast.json \
+	    > docs/forecast-results.md
+	$(BIN)/python docs/draw_forecast.py
+	$(BIN)/python benches/classify_choice.py > docs/classify-results.md
 
 lint: $(VENV)/ready
 	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation -e '.[lint]'

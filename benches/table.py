@@ -1,6 +1,6 @@
 """The ratio table of a bench run, from the values of its rounds.
 
-python benches/table.py RESULTS.json > docs/benchmarks.md
+python benches/table.py RESULTS.json... > docs/benchmarks.md
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 HEAD = """# Benchmarks
 
-Made by `benches/table.py` from `{results}`, which `make bench-docs` measures anew;
+Made by `benches/table.py` from {results}, which `make bench-docs` measures anew;
 `make bench` only prints. {machine}
 
 Everything in a row was measured in turn in one run: each round times the peer and then ours, each
@@ -74,11 +74,12 @@ def machine_line(machine: dict[str, Any]) -> str:
     )
 
 
-def markdown(path: Path) -> str:
-    run = json.loads(path.read_text())
-    head = HEAD.format(results=path.as_posix(), machine=machine_line(run["machine_info"]))
+def markdown(paths: list[Path]) -> str:
+    runs = [json.loads(path.read_text()) for path in paths]
+    results = " and ".join(f"`{path.as_posix()}`" for path in paths)
+    head = HEAD.format(results=results, machine=machine_line(runs[0]["machine_info"]))
     lines = [head, "| bench | against | median | quartiles | goal |", "|---|---|---|---|---|"]
-    for bench in run["benchmarks"]:
+    for bench in (bench for run in runs for bench in run["benchmarks"]):
         for row in rows_of(bench["name"], bench["extra_info"]):
             value = f"{row.median:.3g} {row.unit}"
             lines.append(f"| {row.bench} | {row.against} | {value} | {row.spread} | {row.goal} |")
@@ -87,4 +88,4 @@ def markdown(path: Path) -> str:
 
 
 if __name__ == "__main__":
-    print(markdown(Path(sys.argv[1])))
+    print(markdown([Path(name) for name in sys.argv[1:]]))

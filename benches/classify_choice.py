@@ -1,0 +1,242 @@
+"""MP's verdicts on recorded migrations, and how they change with each of its parameters.
+
+python benches/classify_choice.py > docs/classify-results.md
+
+Reads what migration_run.py recorded. The truth is whether stock QEMU completed. Each recording kept
+for choosing also gives migrations over other links and limits (stock_replay.py), a third of which
+do not complete, and with these the table of how the verdicts change with each
+parameter: so the defaults of `mempattern.classify.MP` were chosen. The recordings kept for judging
+are judged only.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import stock_replay
+from migration_data import unpacked
+
+from mempattern import GroupStats, Interval
+from mempattern.classify import MP, Verdict
+from mempattern.sources import Replay
+
+MOST_WRONG = 8
+LOOK_AT = 3
+"""Iterations: by the end of the third there is a verdict."""
+
+VARIED: dict[str, tuple[float, ...]] = {
+    "shortest_pass_s": (0.025, 0.05, 0.1),
+    "evenness": (0.1, 0.25, 0.5, 1, 4),
+    "tolerance": (0.025, 0.05, 0.1, 0.2, 0.4),
+    "trough_tolerance": (1.2, 2, 4, 8),
+    "half_life_s": (3, 10, 30),
+    "certainty": (0.8, 0.9, 0.95, 0.99),
+    "patience": (2, 3),
+}
+
+
+LOADS = (0.4, 0.7, 0.9, 1.1, 1.4, 2, 4, 10)
+"""Bytes written in short intervals over what the link carries in them, where it is replayed."""
+LIMITS_S = (0.1, 0.3, 1.0)
+LONGEST_S = 60.0
+"""First pass of a replay."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One migration: its iterations, and the shorter intervals that each was put together from, as
+    seconds and dirty bytes."""
+
+    name: str
+    bandwidth_Bps: float
+    limit_s: float
+    completed: bool
+    iterations: list[tuple[Interval, list[tuple[float, int]]]]
+
+    @classmethod
+    def of(
+        cls, name: str, link: tuple[float, float], completed: bool, passes: list[list[Interval]]
+    ) -> Run:
+        iterations = [
+            (together(part), [(short.duration_s, dirty_bytes(short)) for short in part])
+            for part in passes[:LOOK_AT]
+            if part
+        ]
+        return cls(name, *link, completed, iterations)
+
+
+def together(intervals: list[Interval]) -> Interval:
+    """One interval of several that follow each other: what any of them saw."""
+    first, last = intervals[0], intervals[-1]
+    bitmaps = {
+        region.name: np.bitwise_or.reduce([part.bitmaps[region.name] for part in intervals])
+        for region in last.regions
+    }
+    lost_pages = sum(part.lost_pages for part in intervals)
+    return Interval(
+        first.index, first.start_ns, last.end_ns, last.regions, bitmaps, last.provenance, lost_pages
+    )
+
+
+def read(path: Path) -> tuple[Run, Callable[[], Iterator[Run]]]:
+    """The recorded migration, and what gives its replays.
+
+    A pass ends with the first collection after QEMU tells of it. The last one of a migration that
+    completed is with the guest stopped, and no iteration of ours.
+    """
+    recorded = json.loads(path.read_text())
+    case = recorded["case"]
+    completed = recorded["result"]["status"] == "completed"
+    edges = [told["ns"] for told in recorded["passes"]]
+    if completed and len(edges) > 2:
+        edges.pop()
+    parts: list[list[Interval]] = [[]]
+    with Replay(path.with_suffix(".mpt")) as source:
+        for interval in source.intervals():
+            parts[-1].append(interval)
+            while edges and interval.end_ns >= edges[0]:
+                edges.pop(0)
+                parts.append([])
+    parts.pop()  # what comes after the last edge is no whole pass
+    name = f"{path.stem} ({case['command_line']})"
+    link = case["bandwidth_Bps"], case["downtime_limit_ms"] / 1000
+    run = Run.of(name, link, completed, parts[1:])
+    running = [interval for part in parts for interval in part]
+    return run, partial(replays, name, running, sum(map(sum, recorded["nonzero_pages"])))
+
+
+def replays(name: str, intervals: list[Interval], nonzero_pages: int) -> Iterator[Run]:
+    replay = stock_replay.Replay(intervals, nonzero_pages)
+    seconds = sum(interval.duration_s for interval in intervals)
+    written_Bps = sum(map(dirty_bytes, intervals)) / seconds
+    for load in LOADS:
+        bandwidth_Bps = written_Bps / load
+        if nonzero_pages * stock_replay.PAGE_BYTES > LONGEST_S * bandwidth_Bps:
+            continue
+        for limit_s in LIMITS_S:
+            migration = replay.migrate(bandwidth_Bps, limit_s)
+            link = bandwidth_Bps, limit_s
+            about = f"{name} load {load} limit {limit_s} s"
+            yield Run.of(about, link, migration.completed, migration.passes)
+
+
+def dirty_bytes(interval: Interval) -> int:
+    return sum(
+        int(np.bitwise_count(interval.bitmaps[region.name]).sum()) * region.page_bytes
+        for region in interval.regions
+    )
+
+
+def verdicts(run: Run, watching: bool, **parameters: float) -> list[Verdict]:
+    """After each of the first iterations."""
+    mp = MP(run.bandwidth_Bps, run.limit_s, **parameters)
+    stats = GroupStats(run.iterations[0][0].regions)
+    said = []
+    for iteration, parts in run.iterations:
+        for duration_s, dirty in parts if watching else ():
+            mp.watch(duration_s, dirty)
+        stats.update(iteration)
+        said.append(mp.observe(stats, iteration))
+    return said
+
+
+@dataclass(frozen=True)
+class Score:
+    """Of all runs: how often each verdict was given to each truth by the end of an iteration."""
+
+    by_iteration: list[Counter[tuple[bool, bool | None]]]
+    log_loss: float
+    """Mean of -log(probability given to the truth) over all verdicts: 0 is perfect, 0.69 a coin."""
+    wrong: list[str]
+
+    @classmethod
+    def of(cls, runs: list[Run], watching: bool, **parameters: float) -> Score:
+        counts: list[Counter[tuple[bool, bool | None]]] = [Counter() for _ in range(LOOK_AT)]
+        losses, wrong = [], []
+        for run in runs:
+            said = verdicts(run, watching, **parameters)
+            for number, counter in enumerate(counts):
+                verdict = said[min(number, len(said) - 1)]  # what ended keeps its last verdict
+                counter[run.completed, verdict.memory_intensive] += 1
+            losses += [-math.log(max(chance(run, verdict), 1e-3)) for verdict in said]
+            if said[-1].memory_intensive in (None, run.completed):
+                wrong.append(f"{run.name}: {said[-1].sentence}")
+        return cls(counts, float(np.mean(losses)), wrong)
+
+    def missed(self, number: int) -> int:
+        return self.by_iteration[number - 1][False, False]
+
+    def false_alarms(self, number: int) -> int:
+        return self.by_iteration[number - 1][True, True]
+
+    def unknown(self, number: int) -> int:
+        counter = self.by_iteration[number - 1]
+        return counter[True, None] + counter[False, None]
+
+
+def chance(run: Run, verdict: Verdict) -> float:
+    """The probability that the verdict gives to the truth."""
+    return 1 - verdict.probability if run.completed else verdict.probability
+
+
+def matrix(score: Score) -> Iterator[str]:
+    yield "| by iteration | stock QEMU | memory intensive | not | not known yet |"
+    yield "|---|---|---|---|---|"
+    for number, counter in enumerate(score.by_iteration, 1):
+        for completed, truth in ((False, "does not complete"), (True, "completes")):
+            row = " | ".join(str(counter[completed, said]) for said in (True, False, None))
+            yield f"| {number} | {truth} | {row} |"
+
+
+def sensitivity(runs: list[Run]) -> Iterator[str]:
+    """One parameter changed at a time: from iterations alone, and watching."""
+    yield "| parameter | value | missed | false alarms | not known after 2 | log loss |"
+    yield "|---|---|---|---|---|---|"
+    for name, values in VARIED.items():
+        for value in values:
+            scores = [Score.of(runs, watching, **{name: value}) for watching in (False, True)]
+            columns = (
+                [score.missed(LOOK_AT) for score in scores],
+                [score.false_alarms(LOOK_AT) for score in scores],
+                [score.unknown(2) for score in scores],
+                [f"{score.log_loss:.3f}" for score in scores],
+            )
+            numbers = " | ".join(f"{alone}, {watched}" for alone, watched in columns)
+            yield f"| `{name}` | {value:g} | {numbers} |"
+
+
+def report(runs: list[Run], heading: str) -> None:
+    completed = sum(run.completed for run in runs)
+    print(f"\n## {heading}: {len(runs)} migrations, of which {completed} complete")
+    for watching, how in ((False, "From iterations alone"), (True, "Watching within the passes")):
+        score = Score.of(runs, watching)
+        print(f"\n### {how}\n\nLog loss {score.log_loss:.3f}.\n", *matrix(score), sep="\n")
+        print("\nWrong after the last of them:\n")
+        print(*(f"- {one}" for one in score.wrong[:MOST_WRONG]), sep="\n")
+        if len(score.wrong) > MOST_WRONG:
+            print(f"- and {len(score.wrong) - MOST_WRONG} more")
+
+
+def main() -> None:
+    print("# MP against real QEMU migrations\n")
+    print("<!-- Made by benches/classify_choice.py; do not edit. -->\n")
+    print("How these were made: [forecast.md](forecast.md). MP: [classify.md](classify.md).")
+    judged = [read(path)[0] for path in sorted(unpacked("held").glob("*.json"))]
+    report([run for run in judged if run.iterations], "Not looked at before")
+    chosen_by = [read(path) for path in sorted(unpacked("dev").glob("*.json"))]
+    report([run for run, _ in chosen_by if run.iterations], "Looked at while choosing")
+    replayed = [run for _, replays_of in chosen_by for run in replays_of()]
+    report(replayed, "The same, replayed over other links and limits")
+    print("\n### Sensitivity\n\nOf these replays; from iterations alone, and watching.\n")
+    print(*sensitivity(replayed), sep="\n")
+
+
+if __name__ == "__main__":
+    main()
