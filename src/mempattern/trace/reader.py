@@ -43,7 +43,10 @@ class TraceReader(Closing):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._database = _open(self.path)
+        try:
+            self._database = _open(self.path)
+        except sqlite3.Error as error:
+            raise TraceError(f"{self.path} cannot be read: {error}") from None
         try:
             self._read_head()
         except (sqlite3.Error, ValueError, TypeError, RecursionError) as error:
