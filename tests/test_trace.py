@@ -308,6 +308,14 @@ def test_force_does_not_replace_a_recording_that_goes_on(path):
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
+def test_force_does_not_replace_a_recording_before_its_first_interval(path):
+    with TraceWriter(path, REGIONS, HERE) as trace:
+        with pytest.raises(TraceError, match="another recording or program has it open"):
+            TraceWriter(path, REGIONS, HERE, force=True)
+        trace.write(make_intervals(1)[0])
+    assert len(read_all(path)) == 1
+
+
 def test_force_does_not_replace_a_directory(tmp_path):
     with pytest.raises(TraceError, match="no regular file"):
         TraceWriter(tmp_path, REGIONS, HERE, force=True)

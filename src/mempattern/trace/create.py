@@ -66,6 +66,8 @@ def _open(file: Path) -> sqlite3.Connection:
 def _log_ahead(database: sqlite3.Connection) -> sqlite3.Connection:
     database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, (1 << 31) - 1)
     database.execute("pragma journal_mode = wal")
+    # Opens the -wal file, and with it takes the lock that tells others of us, before any interval.
+    database.execute("select 1 from sqlite_master").fetchone()
     database.execute("pragma synchronous = normal")
     database.execute("pragma wal_autocheckpoint = 1")  # keeps the -wal file short
     return database
