@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -77,7 +78,9 @@ class Recording:
         self._longest_s, self._usual_s = max(durations), float(np.median(durations))
         self._words = [_placed(interval, self.regions) for interval in intervals]
         self.bitmaps = [self._lend(words) for words in self._words]
-        self.ever = [np.bitwise_or.reduce(column) for column in zip(*self._words, strict=True)]
+        self.ever = [
+            functools.reduce(np.bitwise_or, column) for column in zip(*self._words, strict=True)
+        ]
         volumes = self._volumes(self._words)
         self.dirty_pages = volumes.sum(axis=1)
         self.touched_pages = int(self._volumes([self.ever]).sum())
