@@ -30,7 +30,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from guest_steps import Phased, Steps
+from guest_steps import TRUTH, Phased, Steps
 from model import to_words
 
 from mempattern import GroupStats, Interval, Provenance, Region
@@ -38,13 +38,6 @@ from mempattern.classify import Kind, PatternDetector
 
 N_CASES = 900
 MOST_STEPS = 6e6
-TRUTH = {
-    "sweep": Kind.SWEEP,
-    "stride": Kind.SWEEP,
-    "uniform": Kind.UNIFORM,
-    "hotset": Kind.HOTSET,
-    "zipf": Kind.ZIPF,
-}
 SETS = {
     "design": (1, lambda rng: 1 << int(rng.integers(10, 19)), (4, 64), (8, 8)),
     "held-out": (7, lambda rng: int(2 ** rng.uniform(10, 18)), (2, 1000), (5, 20)),

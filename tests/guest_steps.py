@@ -5,6 +5,17 @@
 
 import numpy as np
 
+from mempattern.classify import Kind
+
+TRUTH = {
+    "sweep": Kind.SWEEP,
+    "stride": Kind.SWEEP,
+    "uniform": Kind.UNIFORM,
+    "hotset": Kind.HOTSET,
+    "zipf": Kind.ZIPF,
+}
+"""What a detector should call them."""
+
 _MASK = 0xFFFFFFFF
 _LANES = 4096
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from guest_steps import Phased, Steps
+from guest_steps import TRUTH, Phased, Steps
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from model import KINDS, make_pages, to_words
@@ -22,13 +22,6 @@ _spec = importlib.util.spec_from_file_location(
 guest_model = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(guest_model)
 
-TRUTH = {
-    "sweep": Kind.SWEEP,
-    "stride": Kind.SWEEP,
-    "uniform": Kind.UNIFORM,
-    "hotset": Kind.HOTSET,
-    "zipf": Kind.ZIPF,
-}
 NS = 10**9
 
 
