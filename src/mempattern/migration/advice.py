@@ -13,7 +13,7 @@ from mempattern.errors import UsageError
 from mempattern.interval import Bitmap
 from mempattern.migration import sentences
 from mempattern.migration.doubts import doubt
-from mempattern.migration.forecast import Migrations, extrapolated, memories
+from mempattern.migration.forecast import Migrations, memories, notes_on
 from mempattern.migration.memory import CHUNK_PAGES
 from mempattern.migration.outlook import DOWNTIME_ERROR_S, Outlook, Phase, PostCopy
 from mempattern.migration.policies import AutoConverge, Policy, Stock
@@ -119,6 +119,7 @@ def advise(
         for one in bandwidths_Bps
     ]
     _check_observed(workload, links)
+    slowest = min(links, key=lambda link: link.bandwidth_Bps)
     outlooks = tuple(tuple(link.outlook(limit) for limit in limits) for link in links)
     return Advice(
         ceiling_s=ceiling_s,
@@ -142,7 +143,11 @@ def advise(
             for link in links
         ),
         courses=links[0].courses,
-        notes=_notes(workload, min(links, key=lambda link: link.bandwidth_Bps), limits[-1]),
+        notes=notes_on(
+            workload,
+            slowest.longest_pass_s(limits[-1]),
+            f"at {format_bandwidth(slowest.bandwidth_Bps)}: ",
+        ),
     )
 
 
@@ -157,15 +162,6 @@ def _check_observed(workload: Recording | DirtyCurve, links: Sequence[Migrations
                 f"{format_duration(bulk_s)}, and {format_duration(workload.duration_s)} were "
                 f"observed, which tells nothing of it; observe for longer, or give a faster link"
             )
-
-
-def _notes(
-    workload: Recording | DirtyCurve, slowest: Migrations, limit_s: float
-) -> tuple[str, ...]:
-    found = extrapolated(workload, slowest.longest_pass_s(limit_s))
-    faults = workload.faults() if isinstance(workload, Recording) else []
-    at = f"at {format_bandwidth(slowest.bandwidth_Bps)}: "
-    return (*([at + found] if found else []), *faults)
 
 
 def usual_limits_s(ceiling_s: float) -> list[float]:

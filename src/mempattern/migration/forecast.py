@@ -110,7 +110,7 @@ def forecast(
         auto_converge=migrations.outlook(downtime_limit_s, AutoConverge),
         postcopy=migrations.postcopy(),
         phase=migrations.better_phase(downtime_limit_s),
-        notes=_notes(workload, migrations.longest_pass_s(downtime_limit_s)),
+        notes=notes_on(workload, migrations.longest_pass_s(downtime_limit_s)),
     )
 
 
@@ -311,7 +311,7 @@ def memories(
     return [ReplayedMemory(workload, workload.starts_s, zeros, chunk_pages=chunk_pages)]
 
 
-def extrapolated(workload: Recording | DirtyCurve, longest_pass_s: float) -> str | None:
+def _extrapolated(workload: Recording | DirtyCurve, longest_pass_s: float) -> str | None:
     """A sentence, if a pass takes longer than was observed."""
     observed_s = (
         workload.duration_s if isinstance(workload, Recording) else float(workload.window_s[-1])
@@ -324,7 +324,10 @@ def extrapolated(workload: Recording | DirtyCurve, longest_pass_s: float) -> str
     )
 
 
-def _notes(workload: Recording | DirtyCurve, longest_pass_s: float) -> tuple[str, ...]:
-    found = extrapolated(workload, longest_pass_s)
+def notes_on(
+    workload: Recording | DirtyCurve, longest_pass_s: float, where: str = ""
+) -> tuple[str, ...]:
+    """What limits the trust in figures, of which `where` says for which link they are."""
+    found = _extrapolated(workload, longest_pass_s)
     faults = workload.faults() if isinstance(workload, Recording) else []
-    return (*([found] if found else []), *faults)
+    return (*([where + found] if found else []), *faults)
