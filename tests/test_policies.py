@@ -6,19 +6,20 @@ from hypothesis import strategies as st
 from migrations import BANDWIDTH, BARE, LIMIT_PAGES, LIMIT_S, PAGE_S, PAGES, migrate
 from recordings import hot, idle
 
+from mempattern.migration.descend import Descend
 from mempattern.migration.memory import Sent
 from mempattern.migration.policies import (
     NOTHING,
     Action,
     AutoConverge,
-    Descend,
     Pass,
+    Policy,
     Stock,
 )
 from mempattern.migration.precopy import precopy
 
 
-class Told:
+class Told(Policy):
     """Says what it was told to, pass by pass; then nothing."""
 
     def __init__(self, *actions):
@@ -102,8 +103,10 @@ def test_throttling_takes_time_from_the_guest_and_from_nobody_else():
 
 def a_pass(number, at_s, sent_pages, fresh_pages, pending_pages=10_000):
     return Pass(
-        number, at_s, sent_pages * 4096, pending_pages - fresh_pages, pending_pages, 4096, 40e6
-    )
+        number=number, at_s=at_s, sent_bytes=sent_pages * 4096,
+        left_pages=pending_pages - fresh_pages, pending_pages=pending_pages, page_bytes=4096,
+        bandwidth_Bps=40e6, limit_s=0.3,
+    )  # fmt: skip
 
 
 def test_auto_converge_number_by_number():
@@ -176,7 +179,11 @@ def test_auto_converge_is_qemus(syncs):
     now_ms, sent, throttle = 0, 0, 0.0
     for number, (later_ms, n_bytes, fresh) in enumerate(syncs, start=2):
         now_ms, sent = now_ms + later_ms, sent + n_bytes
-        action = policy.after(Pass(number, now_ms / 1024, sent, 0, fresh, 4096, 0.0))
+        done = Pass(
+            number=number, at_s=now_ms / 1024, sent_bytes=sent, left_pages=0, pending_pages=fresh,
+            page_bytes=4096, bandwidth_Bps=0.0, limit_s=0.3,
+        )  # fmt: skip
+        action = policy.after(done)
         throttle = throttle if action.throttle is None else action.throttle
         assert round(throttle * 100, 6) == qemu.sync(now_ms, sent, fresh)
 

@@ -13,6 +13,7 @@ from mempattern._checks import positive, positive_seconds, whole_number
 from mempattern.curve import DirtyCurve
 from mempattern.errors import UsageError
 from mempattern.interval import Bitmap
+from mempattern.migration.descend import Descend
 from mempattern.migration.expected import ExpectedMemory
 from mempattern.migration.memory import CHUNK_PAGES, Memory
 from mempattern.migration.outlook import (
@@ -25,7 +26,7 @@ from mempattern.migration.outlook import (
     outlook_of,
     range_of,
 )
-from mempattern.migration.policies import AutoConverge, Descend, Policy, Stock
+from mempattern.migration.policies import AutoConverge, Policy, Stock
 from mempattern.migration.precopy import MEASURED, PAGE_HEADER_BYTES, Course, Host, precopy
 from mempattern.migration.recording import Recording
 from mempattern.migration.replayed import ReplayedMemory

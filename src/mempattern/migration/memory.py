@@ -6,7 +6,10 @@ many pages as a curve D(t) expects.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from mempattern.interval import Interval
 
 CHUNK_PAGES = 1 << 18
 """Pages whose dirty log QEMU clears at once: 1 GiB (`clear-bitmap-shift`, migration/ram.h)."""
@@ -48,4 +51,28 @@ class Memory(Protocol):
 
     def send(self, duration_s: float, page_s: float, zero_page_s: float) -> Sent:
         """Send for so long, at so many seconds a page, or until nothing is to be sent."""
+        ...
+
+
+@runtime_checkable
+class PageMemory(Memory, Protocol):
+    """One of which each page is known."""
+
+    deferred_pages: float
+    """Of those that are to be sent."""
+
+    def found(self) -> Interval:
+        """The pages that the last sync found written since the one before it."""
+        ...
+
+    def outstanding(self) -> float:
+        """Pages that would be to be sent after a sync now."""
+        ...
+
+    def seen(self) -> Iterable[Interval]:
+        """What a tracer of the guest saw since the last call, or since the migration began."""
+        ...
+
+    def defer(self, pages: Interval | None) -> None:
+        """Send these when no others are asked for any more: None ends that."""
         ...

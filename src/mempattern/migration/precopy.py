@@ -8,11 +8,19 @@ is, the guest is stopped, the log is fetched once more, and the rest is sent.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from mempattern._checks import number_within, positive, positive_seconds
-from mempattern.migration.memory import Memory
-from mempattern.migration.policies import Pass, Policy, Stock
+from mempattern.errors import UsageError
+from mempattern.interval import Interval
+from mempattern.migration.bandwidth import Bandwidth
+from mempattern.migration.memory import Memory, PageMemory
+from mempattern.migration.policies.base import NOTHING, Action, Pass, Policy, Progress, Task
+
+if TYPE_CHECKING:
+    from mempattern.migration.recording import Recording
 
 PAGE_HEADER_BYTES = 8
 """Before each page of the block that was sent last (`save_page_header`)."""
@@ -22,6 +30,8 @@ _STEP_S = 0.0505
 """`ram_save_iterate` ends when more than 50 whole milliseconds are over (MAX_WAIT) ..."""
 _STEP_PAGES = 64
 """... at which it looks after so many pages."""
+_MOST_THROTTLE = 0.99
+"""`max-cpu-throttle`."""
 _LONGEST_S = 3600.0
 """What none of a host's times exceeds."""
 _MEASURE_S = 0.1
@@ -67,89 +77,240 @@ class Course:
     """Guest time taken by throttling."""
     passes: tuple[Pass, ...]
     """One for each sync."""
+    cancelled: bool = False
+    """It was the policy that gave it up, and not its patience that was over."""
+    postcopy_pages: float = 0.0
+    """Fetched after the guest went on at the destination: it faulted at most so many times."""
 
 
 class _Link:
     """The link, and what it holds: bytes handed to it are gone, until it is full."""
 
     def __init__(self, memory: Memory, bandwidth_Bps: float, host: Host) -> None:
-        self._memory, self._bandwidth = memory, bandwidth_Bps
+        self._memory, self._host = memory, host
         self._page_bytes = memory.page_bytes + PAGE_HEADER_BYTES
-        self.page_s = self._page_bytes / bandwidth_Bps
-        self._zero_s = max(ZERO_PAGE_BYTES / bandwidth_Bps, 1 / host.zero_pages_per_s)
         self._room_s = self._most_s = host.buffer_s
         self.sent_bytes = 0.0
+        self.carry(bandwidth_Bps)
+
+    def carry(self, bandwidth_Bps: float) -> None:
+        """So many bytes/s from now on."""
+        self.bandwidth_Bps = bandwidth_Bps
+        self._page_s = self._page_bytes / bandwidth_Bps
+        self._zero_s = max(ZERO_PAGE_BYTES / bandwidth_Bps, 1 / self._host.zero_pages_per_s)
+        looks_s = self._page_s * _STEP_PAGES
+        self.step_s = looks_s * math.ceil(_STEP_S / looks_s)
 
     def send(self, duration_s: float) -> float:
         """Send for about so long; returns the time it took."""
-        sent = self._memory.send(duration_s, self.page_s, self._zero_s)
+        sent = self._memory.send(duration_s, self._page_s, self._zero_s)
         n_bytes = (sent.pages - sent.zero_pages) * self._page_bytes
         n_bytes += sent.zero_pages * ZERO_PAGE_BYTES
         self.sent_bytes += n_bytes
         looking_s = sent.zero_pages * self._zero_s
         sending_s = sent.duration_s - looking_s
         at_once_s = min(self._room_s, sending_s)
-        drained_s = looking_s - sent.zero_pages * ZERO_PAGE_BYTES / self._bandwidth
+        drained_s = looking_s - sent.zero_pages * ZERO_PAGE_BYTES / self.bandwidth_Bps
         self._room_s = min(self._room_s - at_once_s + drained_s, self._most_s)
         return sent.duration_s - at_once_s
 
 
 def precopy(
     memory: Memory,
-    bandwidth_Bps: float,
+    bandwidth: float | Bandwidth,
     downtime_limit_s: float,
     *,
     policy: Policy | None = None,
+    ceiling_s: float | None = None,
+    observed: Callable[[], Recording | None] = lambda: None,
     host: Host = MEASURED,
     patience_s: float = 3600.0,
     seed: int = 0,
 ) -> Course:
     """One migration of the memory over a link of that many bytes/s.
 
-    It is given up after `patience_s`, or when the policy says so. `seed` picks the guest's course.
-    Raises `UsageError` for a bandwidth or a patience that is not positive and finite.
+    It is given up after `patience_s`, or when the policy says so. The policy, by default none, is
+    told of `ceiling_s`, the longest downtime allowed (by default the limit), and may ask for what
+    was `observed` before. `seed` picks the guest's course.
+
+    Raises `UsageError` for a bandwidth or a patience that is not positive and finite, for an action
+    that makes no sense, or one that needs to know pages where the memory does not.
     """
-    bandwidth_Bps = positive("bandwidth_Bps", bandwidth_Bps, "bytes/s")
-    patience_s = positive_seconds("patience_s", patience_s)
-    policy = policy or Stock()
-    link = _Link(memory, bandwidth_Bps, host)
-    step_s = link.page_s * _STEP_PAGES * math.ceil(_STEP_S / (link.page_s * _STEP_PAGES))
-    now_s, throttle, throttled_s = host.setup_s, 0.0, 0.0
-    looked_s, looked_bytes, measured_Bps = now_s, 0.0, 0.0
-    passes: list[Pass] = []
+    if not isinstance(bandwidth, Bandwidth):
+        bandwidth = Bandwidth((0.0, positive("bandwidth", bandwidth, "bytes/s")))
+    task = Task(
+        memory.n_pages, memory.page_bytes, bandwidth.at(0.0), downtime_limit_s,
+        downtime_limit_s if ceiling_s is None else ceiling_s,
+        positive_seconds("patience_s", patience_s), observed,
+    )  # fmt: skip
+    return _Migration(memory, bandwidth, task, policy or Policy(), host).run(seed)
 
-    def sync() -> Pass:
-        left = memory.pending_pages
-        pending = memory.sync()
-        passes.append(Pass(len(passes) + 1, now_s, link.sent_bytes, left, pending,
-                           memory.page_bytes, measured_Bps))  # fmt: skip
-        return passes[-1]
 
-    def is_low() -> bool:
-        pending = memory.pending_pages
-        return pending < 1 or pending * memory.page_bytes < measured_Bps * downtime_limit_s
+class _Migration:
+    """One under way."""
 
-    memory.start(seed)
-    sync()
-    while now_s < patience_s:
-        if is_low():
-            action = policy.after(sync())
+    def __init__(
+        self, memory: Memory, bandwidth: Bandwidth, task: Task, policy: Policy, host: Host
+    ) -> None:
+        self._memory, self._bandwidth, self._task = memory, bandwidth, task
+        self._policy, self._host = policy, host
+        self._pages = memory if isinstance(memory, PageMemory) else None
+        self._is_watched = type(policy).watch is not Policy.watch and self._pages is not None
+        self._link = _Link(memory, bandwidth.at(0.0), host)
+        self._changes_s = bandwidth.change_after(0.0)
+        self._now_s = host.setup_s
+        self._limit_s = task.downtime_limit_s
+        self._throttle = self._throttled_s = 0.0
+        self._measured_Bps, self._looked_s, self._looked_bytes = 0.0, self._now_s, 0.0
+        self._polled_s = self._now_s
+        self._passes: list[Pass] = []
+
+    def run(self, seed: int) -> Course:
+        self._memory.start(seed)
+        self._do(self._policy.begin(self._task))
+        self._sync()
+        while self._now_s < self._task.patience_s:
+            action = NOTHING
+            if self._is_low(self._sendable_pages):
+                action = self._do(self._policy.after(self._sync()))
+                if not action.give_up and not action.postcopy:
+                    action = action if action.stop or not self._is_low() else Action(stop=True)
+            if not _ends(action):
+                self._send()
+                action = self._poll()
+                if action.stop:
+                    self._sync()
             if action.give_up:
-                break
-            if action.downtime_limit_s is not None:
-                downtime_limit_s = action.downtime_limit_s
-            if action.throttle is not None:
-                throttle = action.throttle
-            if action.stop or is_low():
-                sync()
-                paused_s = host.switchover_s + link.send(math.inf)
-                return Course(True, now_s + paused_s, link.sent_bytes, paused_s, throttled_s,
-                              tuple(passes))  # fmt: skip
-        took_s = link.send(step_s)
-        memory.run(took_s * (1 - throttle))
-        throttled_s += took_s * throttle
-        now_s += took_s
-        if now_s >= looked_s + _MEASURE_S:
-            measured_Bps = (link.sent_bytes - looked_bytes) / (now_s - looked_s)
-            looked_s, looked_bytes = now_s, link.sent_bytes
-    return Course(False, now_s, link.sent_bytes, math.nan, throttled_s, tuple(passes))
+                return self._course(False, math.nan, cancelled=True)
+            if action.postcopy:
+                return self._go_on_there()
+            if action.stop:
+                return self._switch_over()
+        return self._course(False, math.nan)
+
+    @property
+    def _sendable_pages(self) -> float:
+        deferred = 0.0 if self._pages is None else self._pages.deferred_pages
+        return self._memory.pending_pages - deferred
+
+    def _is_low(self, pages: float | None = None) -> bool:
+        pages = self._memory.pending_pages if pages is None else pages
+        return pages < 1 or pages * self._memory.page_bytes < self._measured_Bps * self._limit_s
+
+    def _sync(self) -> Pass:
+        left = self._memory.pending_pages
+        self._memory.sync()
+        found: dict[str, Any] = {} if self._pages is None else {"found": self._pages.found}
+        done = Pass(left_pages=left, **found, **self._standing(len(self._passes) + 1))
+        self._passes.append(done)
+        return done
+
+    def _standing(self, number: int) -> dict[str, Any]:
+        """The fields of a `Progress`."""
+        standing: dict[str, Any] = {
+            "number": number,
+            "at_s": self._now_s,
+            "sent_bytes": self._link.sent_bytes,
+            "pending_pages": self._memory.pending_pages,
+            "page_bytes": self._memory.page_bytes,
+            "bandwidth_Bps": self._measured_Bps,
+            "limit_s": self._limit_s,
+        }
+        if self._pages is not None:
+            standing["outstanding"] = self._pages.outstanding
+        return standing
+
+    def _poll(self) -> Action:
+        policy = self._policy
+        if self._is_watched and self._pages is not None:
+            for interval in self._pages.seen():
+                policy.watch(interval)
+        if self._now_s < self._polled_s + policy.poll_s:
+            return NOTHING
+        self._polled_s = self._now_s
+        return self._do(policy.poll(Progress(**self._standing(len(self._passes)))))
+
+    def _do(self, action: Action) -> Action:
+        _check(action, self._policy)
+        if action.downtime_limit_s is not None:
+            self._limit_s = action.downtime_limit_s
+        if action.throttle is not None:
+            self._throttle = min(action.throttle, _MOST_THROTTLE)
+        if action.defer is not None:
+            if self._pages is None:
+                raise UsageError("pages can be deferred only where they are known: replay a trace")
+            self._pages.defer(action.defer)
+        return action
+
+    def _send(self) -> None:
+        if self._now_s >= self._changes_s:
+            self._link.carry(self._bandwidth.at(self._now_s))
+            self._changes_s = self._bandwidth.change_after(self._now_s)
+        # With nothing to send but what is deferred, time passes all the same.
+        took_s = self._link.send(self._link.step_s) if self._sendable_pages else self._link.step_s
+        self._memory.run(took_s * (1 - self._throttle))
+        self._throttled_s += took_s * self._throttle
+        self._now_s += took_s
+        if self._now_s >= self._looked_s + _MEASURE_S:
+            sent = self._link.sent_bytes - self._looked_bytes
+            self._measured_Bps = sent / (self._now_s - self._looked_s)
+            self._looked_s, self._looked_bytes = self._now_s, self._link.sent_bytes
+
+    def _switch_over(self) -> Course:
+        if self._pages is not None:
+            self._pages.defer(None)
+        self._sync()
+        paused_s = self._host.switchover_s + self._send_rest()
+        return self._course(True, paused_s, more_s=paused_s)
+
+    def _go_on_there(self) -> Course:
+        """Post-copy: the guest waits for its devices' state, and later for each page it misses."""
+        if self._pages is not None:
+            self._pages.defer(None)
+        self._sync()
+        missing, paused_s = self._memory.pending_pages, self._host.switchover_s
+        more_s = paused_s + self._send_rest()
+        return self._course(True, paused_s, more_s=more_s, postcopy_pages=missing)
+
+    def _send_rest(self) -> float:
+        took_s = 0.0
+        while self._memory.pending_pages:
+            now_s = self._now_s + took_s
+            self._link.carry(self._bandwidth.at(now_s))
+            took_s += self._link.send(self._bandwidth.change_after(now_s) - now_s)
+        return took_s
+
+    def _course(
+        self, converged: bool, downtime_s: float, *, more_s: float = 0.0,
+        cancelled: bool = False, postcopy_pages: float = 0.0,
+    ) -> Course:  # fmt: skip
+        return Course(
+            converged, self._now_s + more_s, self._link.sent_bytes, downtime_s, self._throttled_s,
+            tuple(self._passes), cancelled, postcopy_pages,
+        )  # fmt: skip
+
+
+def _ends(action: Action) -> bool:
+    return action.stop or action.postcopy or action.give_up
+
+
+def _check(action: object, policy: Policy) -> None:
+    """Raises `UsageError` for what no migration can do."""
+    name = type(policy).__name__
+    if not isinstance(action, Action):
+        raise UsageError(f"{name} must return an Action, not {action!r}")
+    if action.downtime_limit_s is not None and not _is_number(action.downtime_limit_s, math.inf):
+        raise UsageError(
+            f"{name} asked for a downtime limit of {action.downtime_limit_s!r}; "
+            f"it must be 0 or more seconds"
+        )
+    if action.throttle is not None and not _is_number(action.throttle, 1.0):
+        raise UsageError(
+            f"{name} asked for a throttle of {action.throttle!r}; it must be a share from 0 to 1"
+        )
+    if action.defer is not None and not isinstance(action.defer, Interval):
+        raise UsageError(f"{name} must defer the pages of an Interval, not {action.defer!r}")
+
+
+def _is_number(value: object, most: float) -> bool:
+    return isinstance(value, (int, float)) and 0 <= value <= most

@@ -1,0 +1,26 @@
+"""How others, and we, steer a migration. A new policy is a subclass of `Policy` and a line here."""
+
+from collections.abc import Callable
+
+from mempattern.migration.policies.base import NOTHING, Action, Pass, Policy, Progress, Task
+from mempattern.migration.policies.qemu import AutoConverge, Relaxed, Stock
+
+POLICIES: dict[str, Callable[[], Policy]] = {
+    "stock": Stock,
+    "relaxed": Relaxed,
+    "auto-converge": AutoConverge,
+}
+"""By the names that commands and results give them."""
+
+__all__ = [
+    "Action",
+    "AutoConverge",
+    "NOTHING",
+    "POLICIES",
+    "Pass",
+    "Policy",
+    "Progress",
+    "Relaxed",
+    "Stock",
+    "Task",
+]
