@@ -1,5 +1,7 @@
 """A recording's pages in a migration, against a model with an array of bools for each bitmap."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,12 +13,13 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from model import make_pages, to_words
+from model import make_pages, to_pages, to_words
 from recordings import hot, idle, record, uniform
 
 from mempattern import Interval, Provenance, Region
+from mempattern.migration.memory import PageMemory
 from mempattern.migration.recording import Recording
-from mempattern.migration.replayed import ReplayedMemory
+from mempattern.migration.replayed import ReplayedMemory, TraceEndError
 
 SIZES = st.sampled_from([1, 63, 64, 65, 500, 513, 2000])
 KINDS = st.sampled_from(
@@ -42,10 +45,12 @@ class ModelMigration:
         self.region = np.repeat(np.arange(len(sizes)), sizes)
         self.clears_late = chunk_pages > 0
         self.to_clear = set(self.chunk.tolist())
+        self.deferred = np.zeros(n_pages, bool)
+        self.written, self.found = np.zeros(n_pages, bool), np.zeros(n_pages, bool)
 
     def write(self, pages):
         self.log |= pages
-        self.zero &= ~pages
+        self.written |= pages
 
     def sync(self):
         self.fetched = self.log.copy()
@@ -53,12 +58,13 @@ class ModelMigration:
         if not self.clears_late:
             self.log[:] = False
         self.to_clear = set(self.chunk.tolist())
+        self.found, self.written = self.written, np.zeros_like(self.written)
 
     def send(self, budget, page_cost, zero_cost):
         pages, zeros, cost = 0, 0, 0.0
-        while cost < budget and self.pending.any():
+        while cost < budget and (self.pending & ~self.deferred).any():
             around = np.roll(np.arange(self.pending.size), -self.at)
-            page = int(around[self.pending[around]][0])
+            page = int(around[(self.pending & ~self.deferred)[around]][0])
             if self.clears_late and self.chunk[page] in self.to_clear:
                 self.to_clear.discard(self.chunk[page])
                 cleared = (self.chunk == self.chunk[page]) & self.fetched
@@ -68,7 +74,8 @@ class ModelMigration:
             zeros += int(self.zero[page])
             cost += zero_cost if self.zero[page] else page_cost
             self.at = (page + 1) % self.pending.size
-            if cost < budget and not self.pending.any():  # it searched to the region's end
+            # With nothing left it has searched to the region's end.
+            if cost < budget and not (self.pending & ~self.deferred).any():
                 self.at = int(np.flatnonzero(self.region == self.region[page])[-1] + 1)
                 self.at %= self.pending.size
         return pages, zeros, cost
@@ -132,6 +139,31 @@ class ReplayMachine(RuleBasedStateMachine):
     def sync(self):
         self.model.sync()
         assert self.memory.sync() == self.model.pending.sum()
+        assert self.memory.sync() == self.model.pending.sum()
+        self.model.sync()
+        assert not any(words.any() for words in self.memory.found().bitmaps.values())
+
+    @rule()
+    def find(self):
+        self.model.sync()
+        self.memory.sync()
+        found = self.memory.found()
+        pages = [to_pages(found.bitmaps[r.name], r.n_pages) for r in self.recording.regions]
+        np.testing.assert_array_equal(np.concatenate(pages), self.model.found)
+
+    @rule()
+    def look_ahead(self):
+        assert self.memory.outstanding() == (self.model.pending | self.model.log).sum()
+
+    @rule(kind=KINDS, seed=SEEDS, ends=st.booleans())
+    def defer(self, kind, seed, ends):
+        rng = np.random.default_rng(seed)
+        pages = [make_pages(kind, size, rng) for size in self.sizes]
+        regions = self.recording.regions
+        words = {r.name: to_words(p, garbage=rng) for r, p in zip(regions, pages, strict=True)}
+        chosen = Interval(0, 0, 1, regions, words, Provenance("test"))
+        self.memory.defer(None if ends else chosen)
+        self.model.deferred = np.concatenate(pages) & (not ends)
 
     @rule(
         budget=st.sampled_from([0.0, 0.25, float("inf")]) | st.integers(0, 3000).map(float),
@@ -145,6 +177,8 @@ class ReplayMachine(RuleBasedStateMachine):
     def as_much_is_pending(self):
         if hasattr(self, "model"):
             assert self.memory.pending_pages == self.model.pending.sum()
+            deferred = self.model.pending & self.model.deferred
+            assert self.memory.deferred_pages == deferred.sum()
 
 
 def test_any_order_of_calls():
@@ -318,3 +352,89 @@ def test_a_later_turn_has_other_pages_in_its_parts():
 def test_any_seed_is_one():
     for seed in (0, 2**24, 2**40 + 3, 2**70):
         assert written(clean(once(1000), seed), 0.1) == 1000
+
+
+# ---- what a tracer sees, and where the recording ends --------------------------------------------
+
+
+def test_it_knows_its_pages():
+    assert isinstance(ReplayedMemory(marked(3), [0.0]), PageMemory)
+
+
+@pytest.mark.parametrize("start_s", [0.0, 0.35, 1.8])
+def test_a_tracer_sees_the_intervals_that_are_over(start_s):
+    recording = marked(20)
+    loop = recording.edges_s.tolist().index(recording.loop_s)
+    memory = ReplayedMemory(recording, [start_s])
+    memory.start(0)
+    first = int(np.ceil(start_s * 10 - 1e-9))
+    order = [*range(first, 20), *list(range(loop, 20)) * 9]
+    seen = []
+    for _ in range(40):
+        memory.run(0.07)
+        seen += list(memory.seen())
+    assert [len(interval.pages("ram")) - 1 for interval in seen] == order[: len(seen)]
+    assert len(seen) >= 26
+    assert [interval.index for interval in seen] == list(range(len(seen)))
+    assert seen[0].start_ns == pytest.approx((first / 10 - start_s) * 1e9, abs=10)
+    for before, after in itertools.pairwise(seen):
+        assert after.start_ns == before.end_ns
+        assert after.duration_s == pytest.approx(0.1)
+    assert seen[-1].end_ns <= 2.8e9
+
+
+def test_what_lies_beyond_the_end_is_told():
+    memory = ReplayedMemory(marked(20), [1.5])
+    memory.start(0)
+    for ran_s, beyond_s in [(0.4, 0.0), (0.5, 0.4), (3.0, 3.4)]:
+        memory.run(ran_s)
+        assert memory.extrapolated_s == pytest.approx(beyond_s, abs=1e-9)
+    memory.start(0)
+    assert memory.extrapolated_s == 0
+
+
+def test_a_migration_that_began_beyond_the_end():
+    memory = ReplayedMemory(marked(20), [2.5])
+    memory.start(0)
+    memory.run(0.3)
+    assert memory.extrapolated_s == pytest.approx(0.3)
+
+
+def test_it_may_end_with_the_recording():
+    memory = ReplayedMemory(marked(20), [1.5], loops=False)
+    memory.start(0)
+    memory.run(0.45)
+    with pytest.raises(TraceEndError, match=r"the trace ends after 2\.0 s, before the migration"):
+        memory.run(0.1)
+
+
+def test_turns_that_change_nothing_are_left_out():
+    """A million years of a loop are written at once, and it is known where they end."""
+    recording = marked(20)
+    loop = recording.edges_s.tolist().index(recording.loop_s)
+    turn_s = recording.duration_s - recording.loop_s
+    memory = ReplayedMemory(recording, [0.0])
+    memory.start(0)
+    memory.send(float("inf"), 1.0, 1.0)
+    memory.run(recording.duration_s + 1e6 * turn_s)
+    assert memory.sync() == recording.touched_pages
+    memory.send(float("inf"), 1.0, 1.0)
+    memory.run(0.09)  # of which rounding takes little
+    memory.sync()
+    row = loop * (loop + 1) // 2 + np.arange(loop + 1)
+    found = memory.found().pages("ram")
+    assert len(found) > 0
+    assert set(found) <= set(row)
+
+
+def test_the_recording_gives_its_intervals_back():
+    rng = np.random.default_rng(5)
+    rows = rng.random((7, 1000)) < rng.choice([0, 0.01, 0.9], (7, 1))
+    recording = record(rows, 0.25)
+    assert len(list(recording)) == len(recording) == 7
+    for row, interval in zip(rows, recording, strict=True):
+        np.testing.assert_array_equal(to_pages(interval.bitmaps["ram"], 1000), row)
+        assert interval.duration_s == 0.25
+    for number in (-1, 7):
+        with pytest.raises(IndexError, match="the recording has 7"):
+            recording[number]

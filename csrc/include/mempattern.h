@@ -291,8 +291,40 @@ MPAT_API uint64_t mpat_distinct_bytes(const mpat_distinct *distinct);
 /* ---- pre-copy: which pages a migration has still to send ------------------------------------ */
 
 /*
- * A VM's pages in a pre-copy migration as QEMU does it (migration/ram.c of QEMU 7.2), driven from
- * outside: the guest writes, the migration syncs and sends. At first all pages are to be sent.
+ * What was written in the intervals of one VM, kept as the lines of 512 pages that are not clean:
+ * intervals are added, then it is sealed, and from then on any number of threads may read it.
+ */
+typedef struct mpat_recording mpat_recording;
+
+/* -EINVAL: no region, a region of 0 pages. -ENOMEM, also for more than 2^41 pages. */
+MPAT_API int mpat_recording_create(const uint64_t *region_pages, size_t n_regions,
+                                   mpat_recording **out);
+/* Not before the last migration over it is. */
+MPAT_API void mpat_recording_destroy(mpat_recording *recording);
+
+/*
+ * One more interval, which follows the one before: its length and bitmaps[r] of each region.
+ * -EINVAL: a length that is not positive and finite. -EPERM: sealed. -EBUSY. -ENOMEM; of an
+ * interval that is refused nothing is kept.
+ */
+MPAT_API int mpat_recording_add(mpat_recording *recording, const uint64_t *const *bitmaps,
+                                double duration);
+
+/* No more; after its end it goes on with interval `loop`. -EINVAL: no such one. -EPERM: sealed. */
+MPAT_API int mpat_recording_seal(mpat_recording *recording, uint64_t loop);
+
+/* Into bitmaps[r], of mpat_bitmap_words() words each: the pages of an interval, and of all of them.
+ * -EINVAL: not sealed, no such interval. */
+MPAT_API int mpat_recording_read(const mpat_recording *recording, uint64_t interval,
+                                 uint64_t *const *bitmaps);
+MPAT_API int mpat_recording_ever(const mpat_recording *recording, uint64_t *const *bitmaps);
+
+MPAT_API uint64_t mpat_recording_bytes(const mpat_recording *recording); /* reserved; not NULL */
+
+/*
+ * The pages of a recorded VM in a pre-copy migration as QEMU does it (migration/ram.c of QEMU 7.2),
+ * driven from outside: the guest runs, the migration syncs and sends. At first all pages are to be
+ * sent.
  */
 typedef struct mpat_precopy mpat_precopy;
 
@@ -304,32 +336,45 @@ typedef struct mpat_sent {
 } mpat_sent;
 
 /*
- * chunk_pages: the dirty log of so many pages is cleared together, when the first of them is sent
- * after a sync (2^clear-bitmap-shift; KVM_CLEAR_DIRTY_LOG); 0: a sync clears it, as without
- * KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2. Regions are sent in their order.
- * -EINVAL: no region, a region of 0 pages, chunk_pages no multiple of 64. -ENOMEM.
+ * The recording is sealed, and outlives the migration. chunk_pages: the dirty log of so many pages
+ * is cleared together, when the first of them is sent after a sync (2^clear-bitmap-shift;
+ * KVM_CLEAR_DIRTY_LOG); 0: a sync clears it, as without KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2. Regions
+ * are sent in their order.
+ * -EINVAL: a recording that is not sealed, chunk_pages no multiple of 64. -ENOMEM.
  */
-MPAT_API int mpat_precopy_create(const uint64_t *region_pages, size_t n_regions,
-                                 uint64_t chunk_pages, mpat_precopy **out);
+MPAT_API int mpat_precopy_create(const mpat_recording *recording, uint64_t chunk_pages,
+                                 mpat_precopy **out);
 MPAT_API void mpat_precopy_destroy(mpat_precopy *precopy);
 
-/* Begin anew. zero: NULL, or one bitmap a region, NULL too, of the pages that hold only zeros. */
-MPAT_API int mpat_precopy_start(mpat_precopy *precopy, const uint64_t *const *zero);
+/*
+ * Begin anew, that long into the recording; what lies after its end lies in the loop. zero: NULL,
+ * or one bitmap a region, NULL too, of the pages that hold only zeros; of these, the ones that are
+ * written in the recording do not count. -EINVAL: a moment that is negative or not finite.
+ */
+MPAT_API int mpat_precopy_start(mpat_precopy *precopy, const uint64_t *const *zero, double at,
+                                uint64_t seed);
 
 /*
- * The guest writes what it wrote of an interval between the fractions `from` and `to` of its length:
- * all of bitmaps[r] from 0 to 1. Of a part of the interval it is not known which pages were written
- * in it: each is drawn, by a hash of `seed` and the page, so that with one seed the parts of an
- * interval make up the whole. A page that comes back after previous[r], the interval before, is
- * the likelier to be in several parts; previous NULL: every page was written once.
- * -EINVAL: not 0 <= from <= to <= 1.
+ * The guest runs for that long. Of a part of an interval it is not known which pages were written
+ * in it: each is drawn, by a hash of the seed and the page, so that the parts of an interval make
+ * up the whole. A page that comes back after the interval before is the likelier to be in several
+ * parts. -EINVAL: a length that is negative or not finite.
  */
-MPAT_API int mpat_precopy_write(mpat_precopy *precopy, const uint64_t *const *bitmaps,
-                                const uint64_t *const *previous, double from, double to,
-                                uint64_t seed);
+MPAT_API int mpat_precopy_run(mpat_precopy *precopy, double duration);
 
 /* What was written is to be sent, again or for the first time; *pending_pages = all that is. */
 MPAT_API int mpat_precopy_sync(mpat_precopy *precopy, uint64_t *pending_pages);
+
+/* Into bitmaps[r]: the pages that were written between the last two syncs, until the guest's next
+ * write becomes known; nothing from then on. */
+MPAT_API int mpat_precopy_found(mpat_precopy *precopy, uint64_t *const *bitmaps);
+
+/* *pages = what would be to be sent after a sync now. */
+MPAT_API int mpat_precopy_outstanding(mpat_precopy *precopy, uint64_t *pages);
+
+/* From now on these pages are not sent, in place of those deferred before; NULL: all are. */
+MPAT_API int mpat_precopy_defer(mpat_precopy *precopy, const uint64_t *const *bitmaps);
+MPAT_API uint64_t mpat_precopy_deferred(const mpat_precopy *precopy); /* of the pending ones; not NULL */
 
 /*
  * Send pages in the order of their addresses, going on where the last call stopped and around, until

@@ -1,117 +1,217 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The pages of a VM in a pre-copy migration, as QEMU keeps them (migration/ram.c): RAMBlock.bmap,
- * what is still to send, and the dirty log behind it, which QEMU fetches at a sync and clears chunk
- * by chunk, just before it sends the first page of a chunk (RAMBlock.clear_bmap).
+ * The pages of a recorded VM in a pre-copy migration, as QEMU keeps them (migration/ram.c):
+ * RAMBlock.bmap, what is still to send, and the dirty log behind it, which QEMU fetches at a sync
+ * and clears chunk by chunk, just before it sends the first page of a chunk (RAMBlock.clear_bmap).
+ *
+ * Each bitmap has a summary with a bit for each line that may not be empty, so that what is clean
+ * costs nothing. Memory is made to be what the guest wrote only when it matters: where the log is
+ * fetched, and where a part of it is cleared.
  */
 #include <errno.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../stats/arena.h"
-#include "../stats/history.h"
+#include "draw.h"
+#include "recording.h"
 
-#define WORD_PAGES 64u
+#define EDGE 1e-9 /* of an interval: so near its end is at its end */
 
-/* A page that comes back in every interval is written this often in one, at least. */
-#define MOST_WRITES 7.0
+struct bitmap {
+    uint64_t *words;   /* of all lines */
+    uint64_t *summary; /* a bit a line */
+};
 
-struct region {
-    uint64_t n_pages, n_words, n_chunks;
-    uint64_t *pending; /* still to send */
-    uint64_t *fetched; /* of the log: seen by the last sync, not cleared yet */
-    uint64_t *fresh;   /* of the log: written since the last sync */
-    uint64_t *zero;    /* never written, and holds zeros only */
-    uint8_t *uncleared; /* chunks whose log is cleared when a page of theirs is sent */
+struct chunks {
+    uint64_t first, n;
+};
+
+/* Where in the recording the guest is. */
+struct cursor {
+    uint64_t interval, turn, seed;
+    double into; /* the interval */
+    double due;  /* time that has passed, and whose writes have not been made */
 };
 
 struct mpat_precopy {
     mpat_busy busy;
+    const mpat_recording *recording;
     uint64_t chunk_words; /* 0: a sync clears the log itself */
-    uint64_t pending_pages;
-    size_t at_region; /* where sending goes on: QEMU's last_seen_block and last_page */
-    uint64_t at_page;
-    size_t n_regions;
+    struct bitmap pending; /* still to send */
+    struct bitmap fetched; /* of the log: seen by the last sync, not cleared yet */
+    struct bitmap fresh;   /* of the log: written since the last sync; one summary for both */
+    struct bitmap written; /* since the last sync, whatever became of it */
+    struct bitmap deferred;
+    uint64_t *zero;        /* never written, and holds zeros only */
+    uint8_t *uncleared;    /* chunks whose log is cleared when a page of theirs is sent */
+    uint64_t n_words, n_summary;
+    uint64_t pending_pages, deferred_pages; /* of the pending ones */
+    uint64_t at;       /* the page where sending goes on: QEMU's last_seen_block and last_page */
+    int written_is_old; /* it is what the last sync found */
+    struct cursor cursor;
+    struct mpat_odds odds[MPAT_WRITES_CLASSES]; /* for the part that is being written */
+    uint8_t has_odds[MPAT_WRITES_CLASSES];
     uint64_t bytes;
     struct mpat_arena arena;
-    struct region regions[];
+    struct chunks chunks[]; /* of each region */
 };
 
-static uint64_t last_mask(uint64_t n_pages)
+static int popcount(uint64_t word)
 {
-    return n_pages % WORD_PAGES ? (UINT64_C(1) << n_pages % WORD_PAGES) - 1 : UINT64_MAX;
+    return __builtin_popcountll(word);
 }
 
-static uint64_t word_mask(const struct region *g, uint64_t word)
+/* ---- lines ----------------------------------------------------------------------------------- */
+
+static void mark(uint64_t *summary, uint64_t line)
 {
-    return word + 1 < g->n_words ? UINT64_MAX : last_mask(g->n_pages);
+    summary[line / 64] |= UINT64_C(1) << line % 64;
 }
 
-static void lay_out(mpat_precopy *p)
+static void unmark(uint64_t *summary, uint64_t line)
 {
-    for (size_t r = 0; r < p->n_regions; r++) {
-        struct region *g = &p->regions[r];
-        g->pending = mpat_arena_take(&p->arena, g->n_words, sizeof(uint64_t));
-        g->fetched = mpat_arena_take(&p->arena, g->n_words, sizeof(uint64_t));
-        g->fresh = mpat_arena_take(&p->arena, g->n_words, sizeof(uint64_t));
-        g->zero = mpat_arena_take(&p->arena, g->n_words, sizeof(uint64_t));
-        g->uncleared = mpat_arena_take(&p->arena, g->n_chunks, 1);
+    summary[line / 64] &= ~(UINT64_C(1) << line % 64);
+}
+
+/* The first line from `line` on that is in the summary, or `end`. */
+static uint64_t next_line(const uint64_t *summary, uint64_t line, uint64_t end)
+{
+    if (line >= end)
+        return end;
+    uint64_t word = line / 64, bits = summary[word] & UINT64_MAX << line % 64;
+    while (bits == 0) {
+        if (++word * 64 >= end)
+            return end;
+        bits = summary[word];
+    }
+    line = word * 64 + (uint64_t)__builtin_ctzll(bits);
+    return line < end ? line : end;
+}
+
+#define EACH_LINE(line, summary, from, end)                                                        \
+    for (uint64_t line = next_line(summary, from, end); line < (end);                              \
+         line = next_line(summary, line + 1, end))
+
+static uint64_t *words_of(const struct bitmap *bitmap, uint64_t line)
+{
+    return bitmap->words + line * MPAT_LINE_WORDS;
+}
+
+static int is_empty(const uint64_t *words)
+{
+    uint64_t any = 0;
+    for (unsigned i = 0; i < MPAT_LINE_WORDS; i++)
+        any |= words[i];
+    return any == 0;
+}
+
+static void clear_lines(struct bitmap *bitmap, uint64_t n_lines)
+{
+    EACH_LINE(line, bitmap->summary, 0, n_lines)
+        memset(words_of(bitmap, line), 0, MPAT_LINE_WORDS * sizeof(uint64_t));
+    memset(bitmap->summary, 0, (n_lines + 63) / 64 * sizeof(uint64_t));
+}
+
+/* ---- one migration after the other ------------------------------------------------------------ */
+
+static void take(mpat_precopy *p, struct bitmap *bitmap)
+{
+    bitmap->words = mpat_arena_take(&p->arena, p->n_words, sizeof(uint64_t));
+    bitmap->summary = mpat_arena_take(&p->arena, p->n_summary, sizeof(uint64_t));
+}
+
+static void lay_out(mpat_precopy *p, uint64_t n_chunks)
+{
+    take(p, &p->pending);
+    take(p, &p->fetched);
+    take(p, &p->written);
+    take(p, &p->deferred);
+    p->fresh.words = mpat_arena_take(&p->arena, p->n_words, sizeof(uint64_t));
+    p->fresh.summary = p->fetched.summary;
+    p->zero = mpat_arena_take(&p->arena, p->n_words, sizeof(uint64_t));
+    p->uncleared = mpat_arena_take(&p->arena, n_chunks, 1);
+}
+
+static uint64_t lay_out_chunks(mpat_precopy *p)
+{
+    uint64_t n_chunks = 0;
+    for (size_t r = 0; r < p->recording->n_regions; r++) {
+        uint64_t n_words = p->recording->regions[r].n_words;
+        uint64_t n = p->chunk_words ? (n_words - 1) / p->chunk_words + 1 : 0;
+        p->chunks[r] = (struct chunks){n_chunks, n};
+        n_chunks += n;
+    }
+    return n_chunks;
+}
+
+static void set_all(const mpat_precopy *p, struct bitmap *bitmap)
+{
+    for (size_t r = 0; r < p->recording->n_regions; r++) {
+        const struct mpat_extent *e = &p->recording->regions[r];
+        uint64_t *words = words_of(bitmap, e->first_line);
+        memset(words, 0xff, e->n_words * sizeof(uint64_t));
+        words[e->n_words - 1] = UINT64_MAX >> -e->n_pages % MPAT_WORD_PAGES;
+        for (uint64_t line = 0; line < e->n_lines; line++)
+            mark(bitmap->summary, e->first_line + line);
     }
 }
 
 /* Everything is to be sent, and nothing of the log is cleared: QEMU begins with all bits set. */
 static void restart(mpat_precopy *p, const uint64_t *const *zero)
 {
-    p->pending_pages = 0;
-    p->at_region = 0;
-    p->at_page = 0;
-    for (size_t r = 0; r < p->n_regions; r++) {
-        struct region *g = &p->regions[r];
-        size_t bytes = g->n_words * sizeof(uint64_t);
-        memset(g->pending, 0xff, bytes);
-        g->pending[g->n_words - 1] = last_mask(g->n_pages);
-        if (p->chunk_words) /* as with KVM_DIRTY_LOG_INITIALLY_SET */
-            memcpy(g->fetched, g->pending, bytes);
-        else
-            memset(g->fetched, 0, bytes);
-        memset(g->fresh, 0, bytes);
-        memset(g->uncleared, 1, g->n_chunks);
-        if (zero != NULL && zero[r] != NULL)
-            memcpy(g->zero, zero[r], bytes);
-        else
-            memset(g->zero, 0, bytes);
-        p->pending_pages += g->n_pages;
+    const mpat_recording *rec = p->recording;
+    uint64_t n_chunks = 0;
+    clear_lines(&p->fresh, rec->all_lines); /* and its summary, which is fetched's */
+    memset(p->fetched.words, 0, p->n_words * sizeof(uint64_t));
+    clear_lines(&p->written, rec->all_lines);
+    clear_lines(&p->deferred, rec->all_lines);
+    set_all(p, &p->pending);
+    if (p->chunk_words) /* as with KVM_DIRTY_LOG_INITIALLY_SET */
+        set_all(p, &p->fetched);
+    p->pending_pages = p->deferred_pages = 0;
+    for (size_t r = 0; r < rec->n_regions; r++) {
+        const struct mpat_extent *e = &rec->regions[r];
+        uint64_t *to = p->zero + e->first_line * MPAT_LINE_WORDS;
+        const uint64_t *ever = rec->ever + e->first_line * MPAT_LINE_WORDS;
+        if (zero != NULL && zero[r] != NULL) {
+            for (uint64_t w = 0; w < e->n_words; w++)
+                to[w] = zero[r][w] & ~ever[w];
+        } else {
+            memset(to, 0, e->n_words * sizeof(uint64_t));
+        }
+        p->pending_pages += e->n_pages;
+        n_chunks += p->chunks[r].n;
     }
+    memset(p->uncleared, 1, n_chunks);
+    p->at = 0;
+    p->written_is_old = 0;
 }
 
-int mpat_precopy_create(const uint64_t *region_pages, size_t n_regions, uint64_t chunk_pages,
-                        mpat_precopy **out)
+int mpat_precopy_create(const mpat_recording *recording, uint64_t chunk_pages, mpat_precopy **out)
 {
     size_t bytes;
-    if (mpat_regions_check(region_pages, n_regions) || chunk_pages % WORD_PAGES || out == NULL)
+    if (recording == NULL || !atomic_load(&recording->sealed) || chunk_pages % MPAT_WORD_PAGES ||
+        out == NULL)
         return -EINVAL;
-    if (__builtin_mul_overflow(n_regions, sizeof(struct region), &bytes) ||
+    if (__builtin_mul_overflow(recording->n_regions, sizeof(struct chunks), &bytes) ||
         __builtin_add_overflow(bytes, sizeof(mpat_precopy), &bytes))
         return -ENOMEM;
     mpat_precopy *p = calloc(1, bytes);
     if (p == NULL)
         return -ENOMEM;
-    p->chunk_words = chunk_pages / WORD_PAGES;
-    p->n_regions = n_regions;
-    for (size_t r = 0; r < n_regions; r++) {
-        struct region *g = &p->regions[r];
-        g->n_pages = region_pages[r];
-        g->n_words = mpat_bitmap_words(region_pages[r]);
-        g->n_chunks = p->chunk_words ? (g->n_words + p->chunk_words - 1) / p->chunk_words : 0;
-    }
-    lay_out(p);
+    p->recording = recording;
+    p->chunk_words = chunk_pages / MPAT_WORD_PAGES;
+    p->n_words = recording->all_lines * MPAT_LINE_WORDS;
+    p->n_summary = (recording->all_lines + 63) / 64;
+    uint64_t n_chunks = lay_out_chunks(p);
+    lay_out(p, n_chunks);
     int err = mpat_arena_map(&p->arena);
     if (err) {
         free(p);
         return err;
     }
-    lay_out(p);
+    lay_out(p, n_chunks);
     p->bytes = bytes + p->arena.map_bytes;
     restart(p, NULL);
     *out = p;
@@ -126,259 +226,384 @@ void mpat_precopy_destroy(mpat_precopy *precopy)
     free(precopy);
 }
 
-int mpat_precopy_start(mpat_precopy *precopy, const uint64_t *const *zero)
+uint64_t mpat_precopy_bytes(const mpat_precopy *precopy)
 {
-    if (precopy == NULL)
+    return precopy->bytes;
+}
+
+/* A moment after the end lies in the loop. */
+static struct cursor cursor_at(const mpat_recording *rec, double at, uint64_t seed)
+{
+    double end = rec->end[rec->n_intervals], loop = rec->end[rec->loop];
+    if (at >= end)
+        at = loop + fmod(at - loop, end - loop);
+    uint64_t low = 0, high = rec->n_intervals; /* end[low] <= at < end[high] */
+    while (high - low > 1) {
+        uint64_t middle = low + (high - low) / 2;
+        if (rec->end[middle] <= at)
+            low = middle;
+        else
+            high = middle;
+    }
+    return (struct cursor){.interval = low, .into = at - rec->end[low], .seed = seed};
+}
+
+int mpat_precopy_start(mpat_precopy *precopy, const uint64_t *const *zero, double at, uint64_t seed)
+{
+    if (precopy == NULL || !(at >= 0.0 && isfinite(at)))
         return -EINVAL;
     if (!mpat_busy_enter(&precopy->busy))
         return -EBUSY;
     restart(precopy, zero);
+    precopy->cursor = cursor_at(precopy->recording, at, seed);
     mpat_busy_leave(&precopy->busy);
     return 0;
 }
 
 /* ---- the guest writes ------------------------------------------------------------------------ */
 
-/* Most of a large VM is clean: of clean lines just the bitmap is read. */
-static int is_clean(const uint64_t *words, uint64_t n_words)
+static const struct mpat_odds *odds_for(mpat_precopy *p, uint8_t class, double from, double to)
 {
-    uint64_t any = 0;
-    for (uint64_t i = 0; i < n_words; i++)
-        any |= words[i];
-    return any == 0;
+    if (!p->has_odds[class]) {
+        p->odds[class] = mpat_odds(class, from, to);
+        p->has_odds[class] = 1;
+    }
+    return &p->odds[class];
 }
 
-static void write_all(const struct region *g, const uint64_t *bitmap)
+/* The guest writes what it wrote between two fractions of the current interval. */
+static void write_part(mpat_precopy *p, double from, double to)
 {
-    uint64_t last = g->n_words - 1, w = 0;
-    for (; w + MPAT_LINE_WORDS <= last; w += MPAT_LINE_WORDS) {
-        if (is_clean(bitmap + w, MPAT_LINE_WORDS))
-            continue;
-        for (unsigned i = 0; i < MPAT_LINE_WORDS; i++) {
-            g->fresh[w + i] |= bitmap[w + i];
-            g->zero[w + i] &= ~bitmap[w + i];
+    const struct cursor *c = &p->cursor;
+    struct mpat_lines lines = mpat_recording_lines(p->recording, c->interval);
+    int whole = from == 0.0 && to == 1.0;
+    uint64_t seed = mpat_mix((c->seed << 40) + (c->turn << 24) + c->interval);
+    const uint64_t *word = lines.words;
+    memset(p->has_odds, 0, sizeof(p->has_odds));
+    for (uint64_t k = 0; k < lines.n_lines; k++) {
+        uint64_t line = lines.line[k], any = 0;
+        uint64_t *fresh = words_of(&p->fresh, line), *written = words_of(&p->written, line);
+        const struct mpat_odds *odds = whole ? NULL : odds_for(p, lines.writes[k], from, to);
+        for (unsigned rest = lines.mask[k]; rest != 0; rest &= rest - 1) {
+            unsigned i = (unsigned)__builtin_ctz(rest);
+            uint64_t bits = *word++, page = (line * MPAT_LINE_WORDS + i) * MPAT_WORD_PAGES;
+            if (!whole)
+                bits = mpat_draw(bits, page, seed, odds);
+            fresh[i] |= bits;
+            written[i] |= bits;
+            any |= bits;
         }
-    }
-    for (; w < last; w++) {
-        g->fresh[w] |= bitmap[w];
-        g->zero[w] &= ~bitmap[w];
-    }
-    g->fresh[last] |= bitmap[last] & last_mask(g->n_pages);
-    g->zero[last] &= ~bitmap[last];
-}
-
-/* splitmix64's finalizer: https://prng.di.unimi.it/splitmix64.c */
-static uint64_t mix(uint64_t x)
-{
-    x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
-    return x ^ x >> 31;
-}
-
-/* Thresholds of two hashes, for the pages of one line. */
-struct odds {
-    uint64_t before; /* the first write was before the part */
-    uint64_t within; /* or in the part at the latest */
-    uint64_t again;  /* having been written before, it is written in the part once more */
-};
-
-static uint64_t threshold(double probability)
-{
-    return probability >= 1.0 ? UINT64_MAX : (uint64_t)(probability * 0x1p64);
-}
-
-/*
- * Pages of a line are written at random moments, so often that they come back in the next interval
- * as they came back from the one before. Then a page written in an interval at all was first
- * written before the fraction x of it with the probability (1 - exp(-n x)) / (1 - exp(-n)).
- */
-static struct odds odds_of(uint64_t dirty, uint64_t redirtied, double from, double to)
-{
-    double back = (double)redirtied / (double)dirty;
-    double writes = back < 1.0 ? fmin(-log1p(-back), MOST_WRITES) : MOST_WRITES;
-    if (writes < 1e-6)
-        return (struct odds){threshold(from), threshold(to), 0};
-    double all = -expm1(-writes);
-    return (struct odds){threshold(-expm1(-writes * from) / all),
-                         threshold(-expm1(-writes * to) / all),
-                         threshold(-expm1(-writes * (to - from)))};
-}
-
-static uint64_t choose(uint64_t bits, uint64_t page, uint64_t seed, const struct odds *odds)
-{
-    uint64_t chosen = 0;
-    for (uint64_t rest = bits; rest != 0; rest &= rest - 1) {
-        uint64_t bit = rest & -rest;
-        uint64_t hash = mix(seed + (page + (uint64_t)__builtin_ctzll(rest)) * 0x9e3779b97f4a7c15u);
-        int first_before = hash < odds->before;
-        if (first_before ? mix(hash ^ odds->within) < odds->again : hash < odds->within)
-            chosen |= bit;
-    }
-    return chosen;
-}
-
-static void write_part(const struct region *g, const uint64_t *bitmap, const uint64_t *previous,
-                       double from, double to, uint64_t seed)
-{
-    for (uint64_t start = 0; start < g->n_words; start += MPAT_LINE_WORDS) {
-        uint64_t end = start + MPAT_LINE_WORDS < g->n_words ? start + MPAT_LINE_WORDS : g->n_words;
-        uint64_t dirty = 0, redirtied = 0, before = 0;
-        if (is_clean(bitmap + start, end - start))
-            continue;
-        for (uint64_t w = start; w < end; w++) {
-            uint64_t bits = bitmap[w] & word_mask(g, w);
-            dirty += (uint64_t)__builtin_popcountll(bits);
-            if (previous != NULL) {
-                redirtied += (uint64_t)__builtin_popcountll(bits & previous[w]);
-                before += (uint64_t)__builtin_popcountll(previous[w] & word_mask(g, w));
-            }
-        }
-        /* Of two unlike intervals, the smaller one bounds what can be in both. */
-        uint64_t least = before != 0 && before < dirty ? before : dirty;
-        struct odds odds = odds_of(least, redirtied, from, to);
-        for (uint64_t w = start; w < end; w++) {
-            uint64_t chosen =
-                choose(bitmap[w] & word_mask(g, w), w * WORD_PAGES, seed, &odds);
-            g->fresh[w] |= chosen;
-            g->zero[w] &= ~chosen;
+        if (any != 0) {
+            mark(p->fresh.summary, line);
+            mark(p->written.summary, line);
         }
     }
 }
 
-int mpat_precopy_write(mpat_precopy *precopy, const uint64_t *const *bitmaps,
-                       const uint64_t *const *previous, double from, double to, uint64_t seed)
+static void go_to(mpat_precopy *p, uint64_t interval)
 {
-    if (precopy == NULL || bitmaps == NULL || !(from >= 0.0 && from <= to && to <= 1.0))
+    struct cursor *c = &p->cursor;
+    c->interval = interval;
+    c->into = 0.0;
+    if (interval == p->recording->n_intervals) {
+        c->interval = p->recording->loop;
+        c->turn++;
+    }
+}
+
+/* What is written in a turn of the loop is written after the next ones too: these are left out. */
+static void skip_turns(const mpat_recording *rec, struct cursor *c)
+{
+    double end = rec->end[rec->n_intervals], turn = end - rec->end[rec->loop];
+    double spare = c->due - (end - rec->end[c->interval] - c->into) - turn;
+    if (spare >= turn) {
+        double turns = floor(spare / turn);
+        c->due -= turns * turn;
+        c->turn += (uint64_t)fmin(turns, 0x1p32);
+    }
+}
+
+static void catch_up(mpat_precopy *p)
+{
+    struct cursor *c = &p->cursor;
+    skip_turns(p->recording, c);
+    if (c->due > 0.0 && p->written_is_old) {
+        clear_lines(&p->written, p->recording->all_lines);
+        p->written_is_old = 0;
+    }
+    while (c->due > 0.0) {
+        const double *end = p->recording->end;
+        double length = end[c->interval + 1] - end[c->interval];
+        double step = fmin(c->due, length - c->into);
+        double from = c->into / length, to = (c->into + step) / length;
+        write_part(p, from, to > 1.0 - EDGE ? 1.0 : to);
+        c->due -= step;
+        c->into += step;
+        if (c->into >= length * (1.0 - EDGE))
+            go_to(p, c->interval + 1);
+    }
+    c->due = 0.0;
+}
+
+int mpat_precopy_run(mpat_precopy *precopy, double duration)
+{
+    if (precopy == NULL || !(duration >= 0.0 && isfinite(duration)))
         return -EINVAL;
-    for (size_t r = 0; r < precopy->n_regions; r++) {
-        if (bitmaps[r] == NULL || (previous != NULL && previous[r] == NULL))
-            return -EINVAL;
-    }
     if (!mpat_busy_enter(&precopy->busy))
         return -EBUSY;
-    for (size_t r = 0; r < precopy->n_regions; r++) {
-        if (from == 0.0 && to == 1.0)
-            write_all(&precopy->regions[r], bitmaps[r]);
-        else if (from < to)
-            write_part(&precopy->regions[r], bitmaps[r], previous ? previous[r] : NULL, from, to,
-                       mix(seed + r));
-    }
+    precopy->cursor.due += duration;
     mpat_busy_leave(&precopy->busy);
     return 0;
 }
 
 /* ---- the migration reads --------------------------------------------------------------------- */
 
-static uint64_t sync_region(const mpat_precopy *p, struct region *g)
+/* What a sync finds in one word of the log. */
+static uint64_t log_word(const mpat_precopy *p, uint64_t w)
 {
-    uint64_t added = 0;
-    for (uint64_t w = 0; w < g->n_words; w++) {
-        uint64_t log = g->fetched[w] | g->fresh[w];
-        added += (uint64_t)__builtin_popcountll(log & ~g->pending[w]);
-        g->pending[w] |= log;
-        g->fetched[w] = p->chunk_words ? log : 0;
-        g->fresh[w] = 0;
+    return p->chunk_words ? p->fetched.words[w] | p->fresh.words[w] : p->fresh.words[w];
+}
+
+static void count_deferred(mpat_precopy *p)
+{
+    p->deferred_pages = 0;
+    EACH_LINE(line, p->deferred.summary, 0, p->recording->all_lines) {
+        for (unsigned i = 0; i < MPAT_LINE_WORDS; i++)
+            p->deferred_pages +=
+                (uint64_t)popcount(words_of(&p->deferred, line)[i] & words_of(&p->pending, line)[i]);
     }
-    memset(g->uncleared, 1, g->n_chunks);
-    return added;
+}
+
+static void sync_line(mpat_precopy *p, uint64_t line)
+{
+    uint64_t any = 0;
+    for (uint64_t w = line * MPAT_LINE_WORDS; w < (line + 1) * MPAT_LINE_WORDS; w++) {
+        uint64_t log = log_word(p, w);
+        p->pending_pages += (uint64_t)popcount(log & ~p->pending.words[w]);
+        p->pending.words[w] |= log;
+        p->fetched.words[w] = p->chunk_words ? log : 0;
+        p->fresh.words[w] = 0;
+        any |= log;
+    }
+    if (any != 0)
+        mark(p->pending.summary, line);
+    if (any == 0 || !p->chunk_words)
+        unmark(p->fetched.summary, line);
 }
 
 int mpat_precopy_sync(mpat_precopy *precopy, uint64_t *pending_pages)
 {
-    if (precopy == NULL || pending_pages == NULL)
+    mpat_precopy *p = precopy;
+    if (p == NULL || pending_pages == NULL)
         return -EINVAL;
+    if (!mpat_busy_enter(&p->busy))
+        return -EBUSY;
+    if (p->written_is_old) /* two syncs at once: the second one finds nothing */
+        clear_lines(&p->written, p->recording->all_lines);
+    p->written_is_old = 0;
+    catch_up(p);
+    p->written_is_old = 1;
+    EACH_LINE(line, p->fetched.summary, 0, p->recording->all_lines)
+        sync_line(p, line);
+    for (size_t r = 0; r < p->recording->n_regions; r++)
+        memset(p->uncleared + p->chunks[r].first, 1, p->chunks[r].n);
+    count_deferred(p);
+    *pending_pages = p->pending_pages;
+    mpat_busy_leave(&p->busy);
+    return 0;
+}
+
+int mpat_precopy_found(mpat_precopy *precopy, uint64_t *const *bitmaps)
+{
+    const mpat_precopy *p = precopy;
+    if (p == NULL || bitmaps == NULL)
+        return -EINVAL;
+    for (size_t r = 0; r < p->recording->n_regions; r++) {
+        if (bitmaps[r] == NULL)
+            return -EINVAL;
+    }
     if (!mpat_busy_enter(&precopy->busy))
         return -EBUSY;
-    for (size_t r = 0; r < precopy->n_regions; r++)
-        precopy->pending_pages += sync_region(precopy, &precopy->regions[r]);
-    *pending_pages = precopy->pending_pages;
+    for (size_t r = 0; r < p->recording->n_regions; r++) {
+        const struct mpat_extent *e = &p->recording->regions[r];
+        if (p->written_is_old)
+            memcpy(bitmaps[r], words_of(&p->written, e->first_line), e->n_words * sizeof(uint64_t));
+        else
+            memset(bitmaps[r], 0, e->n_words * sizeof(uint64_t));
+    }
     mpat_busy_leave(&precopy->busy);
     return 0;
 }
 
-/* KVM_CLEAR_DIRTY_LOG clears what the last fetch returned, also where it was written again since:
- * the page's content is yet to be sent. */
-static void clear_chunk(const mpat_precopy *p, struct region *g, uint64_t chunk)
+int mpat_precopy_outstanding(mpat_precopy *precopy, uint64_t *pages)
 {
-    uint64_t start = chunk * p->chunk_words, end = start + p->chunk_words;
-    if (end > g->n_words)
-        end = g->n_words;
-    for (uint64_t w = start; w < end; w++) {
-        g->fresh[w] &= ~g->fetched[w];
-        g->fetched[w] = 0;
+    mpat_precopy *p = precopy;
+    if (p == NULL || pages == NULL)
+        return -EINVAL;
+    if (!mpat_busy_enter(&p->busy))
+        return -EBUSY;
+    catch_up(p);
+    uint64_t n = p->pending_pages;
+    EACH_LINE(line, p->fetched.summary, 0, p->recording->all_lines) {
+        for (uint64_t w = line * MPAT_LINE_WORDS; w < (line + 1) * MPAT_LINE_WORDS; w++)
+            n += (uint64_t)popcount(log_word(p, w) & ~p->pending.words[w]);
     }
-    g->uncleared[chunk] = 0;
+    *pages = n;
+    mpat_busy_leave(&p->busy);
+    return 0;
 }
 
+int mpat_precopy_defer(mpat_precopy *precopy, const uint64_t *const *bitmaps)
+{
+    mpat_precopy *p = precopy;
+    if (p == NULL)
+        return -EINVAL;
+    for (size_t r = 0; bitmaps != NULL && r < p->recording->n_regions; r++) {
+        if (bitmaps[r] == NULL)
+            return -EINVAL;
+    }
+    if (!mpat_busy_enter(&p->busy))
+        return -EBUSY;
+    clear_lines(&p->deferred, p->recording->all_lines);
+    for (size_t r = 0; bitmaps != NULL && r < p->recording->n_regions; r++) {
+        const struct mpat_extent *e = &p->recording->regions[r];
+        for (uint64_t w = 0; w < e->n_words; w++) {
+            if (bitmaps[r][w] == 0)
+                continue;
+            words_of(&p->deferred, e->first_line)[w] = bitmaps[r][w];
+            mark(p->deferred.summary, e->first_line + w / MPAT_LINE_WORDS);
+        }
+    }
+    count_deferred(p);
+    mpat_busy_leave(&p->busy);
+    return 0;
+}
+
+uint64_t mpat_precopy_deferred(const mpat_precopy *precopy)
+{
+    return precopy->deferred_pages;
+}
+
+/* ---- and sends ------------------------------------------------------------------------------- */
+
+/* KVM_CLEAR_DIRTY_LOG clears what the last fetch returned, also where it was written again since:
+ * the page's content is yet to be sent. */
+static void clear_chunk(mpat_precopy *p, const struct mpat_extent *e, uint64_t chunk)
+{
+    uint64_t start = chunk * p->chunk_words, end = e->n_words;
+    if (p->chunk_words < end - start)
+        end = start + p->chunk_words;
+    uint64_t first_word = e->first_line * MPAT_LINE_WORDS;
+    uint64_t last_line = e->first_line + (end - 1) / MPAT_LINE_WORDS;
+    start += first_word;
+    end += first_word;
+    catch_up(p);
+    EACH_LINE(line, p->fetched.summary, start / MPAT_LINE_WORDS, last_line + 1) {
+        uint64_t w = line * MPAT_LINE_WORDS, line_end = w + MPAT_LINE_WORDS;
+        for (w = w < start ? start : w; w < line_end && w < end; w++) {
+            p->fresh.words[w] &= ~p->fetched.words[w];
+            p->fetched.words[w] = 0;
+        }
+        if (is_empty(words_of(&p->fresh, line)) && is_empty(words_of(&p->fetched, line)))
+            unmark(p->fetched.summary, line);
+    }
+}
+
+/* What one call has to spend. */
+struct purse {
+    double budget, page_cost, zero_cost;
+    mpat_sent sent;
+};
+
 /* Sends the lowest pages of a word until the budget is reached; returns which. */
-static uint64_t send_some(uint64_t bits, uint64_t zero, double budget, double page_cost,
-                          double zero_cost, mpat_sent *sent)
+static uint64_t send_some(uint64_t bits, uint64_t zero, struct purse *purse)
 {
     uint64_t taken = 0;
-    for (uint64_t rest = bits; rest != 0 && sent->cost < budget; rest &= rest - 1) {
+    for (uint64_t rest = bits; rest != 0 && purse->sent.cost < purse->budget; rest &= rest - 1) {
         uint64_t bit = rest & -rest, is_zero = (zero & bit) != 0;
-        sent->pages++;
-        sent->zero_pages += is_zero;
-        sent->cost += is_zero ? zero_cost : page_cost;
+        purse->sent.pages++;
+        purse->sent.zero_pages += is_zero;
+        purse->sent.cost += is_zero ? purse->zero_cost : purse->page_cost;
         taken |= bit;
     }
     return taken;
 }
 
-/* Sends of one region from page `from` on, for less than the budget was spent; returns the page
- * after the last one where the budget is reached, else the region's end. */
-static uint64_t send_region(mpat_precopy *p, struct region *g, uint64_t from, double budget,
-                            double page_cost, double zero_cost, mpat_sent *sent)
+static uint64_t send_word(uint64_t bits, uint64_t zero, struct purse *purse)
 {
-    uint64_t seen = (UINT64_C(1) << from % WORD_PAGES) - 1; /* of the first word */
-    for (uint64_t w = from / WORD_PAGES; w < g->n_words; w++, seen = 0) {
-        uint64_t bits = g->pending[w] & ~seen;
-        if (bits == 0)
-            continue;
-        if (p->chunk_words && g->uncleared[w / p->chunk_words])
-            clear_chunk(p, g, w / p->chunk_words);
-        int n_zero = __builtin_popcountll(bits & g->zero[w]), n = __builtin_popcountll(bits);
-        double cost = n_zero * zero_cost + (n - n_zero) * page_cost;
-        if (sent->cost + cost > budget) {
-            bits = send_some(bits, g->zero[w], budget, page_cost, zero_cost, sent);
-        } else {
-            sent->pages += (uint64_t)n;
-            sent->zero_pages += (uint64_t)n_zero;
-            sent->cost += cost;
+    int n_zero = popcount(bits & zero), n = popcount(bits);
+    double cost = n_zero * purse->zero_cost + (n - n_zero) * purse->page_cost;
+    if (purse->sent.cost + cost > purse->budget)
+        return send_some(bits, zero, purse);
+    purse->sent.pages += (uint64_t)n;
+    purse->sent.zero_pages += (uint64_t)n_zero;
+    purse->sent.cost += cost;
+    return bits;
+}
+
+/* Sends of one region from page `at` on, for less than the budget was spent; returns whether the
+ * budget is reached, with `at` after the last page. */
+static int send_region(mpat_precopy *p, size_t region, struct purse *purse)
+{
+    const struct mpat_extent *e = &p->recording->regions[region];
+    uint64_t first_word = e->first_line * MPAT_LINE_WORDS, from = p->at / MPAT_WORD_PAGES;
+    uint64_t seen = (UINT64_C(1) << p->at % MPAT_WORD_PAGES) - 1; /* of the first word */
+    EACH_LINE(line, p->pending.summary, from / MPAT_LINE_WORDS, e->first_line + e->n_lines) {
+        uint64_t start = line * MPAT_LINE_WORDS, *words = p->pending.words;
+        for (uint64_t w = start < from ? from : start; w < start + MPAT_LINE_WORDS; w++) {
+            uint64_t bits = words[w] & ~p->deferred.words[w] & ~(w == from ? seen : 0);
+            if (bits == 0)
+                continue;
+            if (p->chunk_words) {
+                uint64_t chunk = (w - first_word) / p->chunk_words;
+                uint8_t *uncleared = &p->uncleared[p->chunks[region].first + chunk];
+                if (*uncleared)
+                    clear_chunk(p, e, chunk);
+                *uncleared = 0;
+            }
+            bits = send_word(bits, p->zero[w], purse);
+            words[w] &= ~bits;
+            p->pending_pages -= (uint64_t)popcount(bits);
+            if (purse->sent.cost >= purse->budget) {
+                p->at = (w + 1) * MPAT_WORD_PAGES - (uint64_t)__builtin_clzll(bits);
+                return 1;
+            }
         }
-        g->pending[w] &= ~bits;
-        p->pending_pages -= (uint64_t)__builtin_popcountll(bits);
-        if (sent->cost >= budget)
-            return (w + 1) * WORD_PAGES - (uint64_t)__builtin_clzll(bits);
+        if (is_empty(words + start))
+            unmark(p->pending.summary, line);
     }
-    return g->n_pages;
+    return 0;
+}
+
+static size_t region_of(const mpat_recording *rec, uint64_t page)
+{
+    uint64_t line = page / (MPAT_WORD_PAGES * MPAT_LINE_WORDS);
+    size_t region = 0;
+    while (region + 1 < rec->n_regions && line >= rec->regions[region + 1].first_line)
+        region++;
+    return region;
 }
 
 int mpat_precopy_send(mpat_precopy *precopy, double budget, double page_cost, double zero_cost,
                       mpat_sent *out)
 {
-    if (precopy == NULL || out == NULL || !(budget >= 0.0) ||
+    mpat_precopy *p = precopy;
+    if (p == NULL || out == NULL || !(budget >= 0.0) ||
         !(page_cost > 0.0 && isfinite(page_cost)) || !(zero_cost > 0.0 && isfinite(zero_cost)))
         return -EINVAL;
-    if (!mpat_busy_enter(&precopy->busy))
+    if (!mpat_busy_enter(&p->busy))
         return -EBUSY;
-    mpat_sent sent = {0};
+    const mpat_recording *rec = p->recording;
+    struct purse purse = {budget, page_cost, zero_cost, {0}};
+    size_t region = region_of(rec, p->at);
     /* Once around from where it stopped, and up to there again. */
-    while (precopy->pending_pages != 0 && sent.cost < budget) {
-        struct region *g = &precopy->regions[precopy->at_region];
-        precopy->at_page = send_region(precopy, g, precopy->at_page, budget, page_cost, zero_cost,
-                                       &sent);
-        if (sent.cost < budget) {
-            precopy->at_region = (precopy->at_region + 1) % precopy->n_regions;
-            precopy->at_page = 0;
-        }
+    while (p->pending_pages != p->deferred_pages && purse.sent.cost < budget) {
+        if (send_region(p, region, &purse))
+            break;
+        region = (region + 1) % rec->n_regions;
+        p->at = rec->regions[region].first_line * MPAT_LINE_WORDS * MPAT_WORD_PAGES;
     }
-    *out = sent;
-    mpat_busy_leave(&precopy->busy);
+    *out = purse.sent;
+    mpat_busy_leave(&p->busy);
     return 0;
-}
-
-uint64_t mpat_precopy_bytes(const mpat_precopy *precopy)
-{
-    return precopy->bytes;
 }

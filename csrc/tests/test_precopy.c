@@ -21,6 +21,9 @@ struct block {
     char *bmap;       /* RAMBlock.bmap: to be sent */
     char *clear_bmap; /* RAMBlock.clear_bmap, by chunk */
     char *zero;
+    char *written;    /* since the last sync */
+    char *since_sync; /* and between it and the one before */
+    char *deferred;
 };
 
 struct vm {
@@ -36,10 +39,11 @@ static void vm_create(struct vm *vm, const uint64_t *sizes, size_t n_blocks, uin
     *vm = (struct vm){.n_blocks = n_blocks, .chunk = chunk};
     for (size_t b = 0; b < n_blocks; b++) {
         struct block *k = &vm->blocks[b];
-        char **bitmaps[] = {&k->kvm_log, &k->dirty_bmap, &k->bmap, &k->clear_bmap, &k->zero};
+        char **bitmaps[] = {&k->kvm_log, &k->dirty_bmap, &k->bmap,       &k->clear_bmap,
+                            &k->zero,    &k->written,    &k->since_sync, &k->deferred};
         k->n = sizes[b];
         for (size_t i = 0; i < sizeof(bitmaps) / sizeof(bitmaps[0]); i++)
-            *bitmaps[i] = must(malloc(k->n));
+            *bitmaps[i] = must(calloc(k->n, 1));
     }
 }
 
@@ -52,6 +56,9 @@ static void vm_free(struct vm *vm)
         free(k->bmap);
         free(k->clear_bmap);
         free(k->zero);
+        free(k->written);
+        free(k->since_sync);
+        free(k->deferred);
     }
 }
 
@@ -66,6 +73,9 @@ static void vm_start(struct vm *vm, uint64_t *const *zero)
         memset(k->dirty_bmap, vm->chunk != 0, k->n);
         memset(k->bmap, 1, k->n);
         memset(k->clear_bmap, 1, k->n);
+        memset(k->written, 0, k->n);
+        memset(k->since_sync, 0, k->n);
+        memset(k->deferred, 0, k->n);
         for (uint64_t i = 0; i < k->n; i++)
             k->zero[i] = (char)(zero != NULL && zero[b] != NULL && bit(zero[b], i));
     }
@@ -78,7 +88,7 @@ static void vm_write(struct vm *vm, uint64_t *const *bitmaps)
         for (uint64_t i = 0; i < k->n; i++) {
             if (bit(bitmaps[b], i)) {
                 k->kvm_log[i] = 1;
-                k->zero[i] = 0;
+                k->written[i] = 1;
             }
         }
     }
@@ -94,7 +104,9 @@ static void vm_sync(struct vm *vm)
             k->bmap[i] |= k->dirty_bmap[i];
             if (vm->chunk == 0)
                 k->kvm_log[i] = 0;
+            k->since_sync[i] = k->written[i];
         }
+        memset(k->written, 0, k->n);
         memset(k->clear_bmap, 1, k->n);
     }
 }
@@ -109,6 +121,17 @@ static uint64_t vm_pending(const struct vm *vm)
     return pending;
 }
 
+/* What would be pending after a sync. */
+static uint64_t vm_outstanding(const struct vm *vm)
+{
+    uint64_t n = 0;
+    for (size_t b = 0; b < vm->n_blocks; b++) {
+        for (uint64_t i = 0; i < vm->blocks[b].n; i++)
+            n += vm->blocks[b].bmap[i] || vm->blocks[b].kvm_log[i];
+    }
+    return n;
+}
+
 /* find_dirty_block: from where it stopped, once around. */
 static int find_dirty(struct vm *vm, size_t *b, uint64_t *page)
 {
@@ -116,7 +139,7 @@ static int find_dirty(struct vm *vm, size_t *b, uint64_t *page)
     *page = vm->last_page;
     for (size_t turn = 0; turn <= vm->n_blocks; turn++) {
         for (; *page < vm->blocks[*b].n; ++*page) {
-            if (vm->blocks[*b].bmap[*page])
+            if (vm->blocks[*b].bmap[*page] && !vm->blocks[*b].deferred[*page])
                 return 1;
         }
         *b = (*b + 1) % vm->n_blocks;
@@ -162,28 +185,104 @@ static mpat_sent vm_send(struct vm *vm, double budget, double page_cost, double 
 
 /* ---- sequences ------------------------------------------------------------------------------- */
 
-static void write_some(mpat_precopy *precopy, struct vm *vm, uint64_t **now, uint64_t **before)
+#define INTERVALS 5
+
+struct recorded {
+    uint64_t *words[INTERVALS][MAX_REGIONS];
+    uint64_t loop, now; /* the interval that follows */
+    mpat_recording *recording;
+};
+
+static void record(struct recorded *r, const uint64_t *sizes, size_t n_blocks)
 {
-    const uint64_t *const *bitmaps = (const uint64_t *const *)now;
-    const uint64_t *const *previous = (const uint64_t *const *)(random_below(4) ? before : NULL);
+    if (mpat_recording_create(sizes, n_blocks, &r->recording))
+        abort();
+    for (int i = 0; i < INTERVALS; i++) {
+        for (size_t b = 0; b < n_blocks; b++) {
+            if (mpat_bitmap_alloc(sizes[b], &r->words[i][b]))
+                abort();
+            fill(r->words[i][b], sizes[b], (int)random_below(N_PATTERNS));
+        }
+        CHECK(mpat_recording_add(r->recording, (const uint64_t *const *)r->words[i], 1.0) == 0);
+    }
+    r->loop = random_below(INTERVALS);
+    CHECK(mpat_recording_seal(r->recording, r->loop) == 0);
+}
+
+static void forget(struct recorded *r, const uint64_t *sizes, size_t n_blocks)
+{
+    mpat_recording_destroy(r->recording);
+    for (int i = 0; i < INTERVALS; i++) {
+        for (size_t b = 0; b < n_blocks; b++)
+            mpat_bitmap_free(r->words[i][b], sizes[b]);
+    }
+}
+
+/* Whole intervals, as one or in parts that are exact in binary. */
+static void write_some(mpat_precopy *precopy, struct vm *vm, struct recorded *r)
+{
+    uint64_t n = random_below(8) ? 1 : 1 + random_below(40);
+    for (uint64_t i = 0; i < n; i++) {
+        vm_write(vm, r->words[r->now]);
+        r->now = r->now + 1 < INTERVALS ? r->now + 1 : r->loop;
+    }
+    uint64_t left = n * 1024;
+    while (left != 0) {
+        uint64_t part = random_below(2) ? left : 1 + random_below(left);
+        CHECK(mpat_precopy_run(precopy, (double)part / 1024) == 0);
+        left -= part;
+    }
+}
+
+/* What a sync found is what was written since the one before. */
+static void check_found(mpat_precopy *precopy, const struct vm *vm)
+{
+    uint64_t *found[MAX_REGIONS];
     for (size_t b = 0; b < vm->n_blocks; b++) {
-        uint64_t *swapped = now[b];
-        now[b] = before[b];
-        before[b] = swapped;
-        fill(now[b], vm->blocks[b].n, (int)random_below(N_PATTERNS));
+        if (mpat_bitmap_alloc(vm->blocks[b].n, &found[b]))
+            abort();
     }
-    vm_write(vm, now);
-    if (random_below(2)) {
-        CHECK(mpat_precopy_write(precopy, bitmaps, previous, 0.0, 1.0, 0) == 0);
-        return;
+    CHECK(mpat_precopy_found(precopy, found) == 0);
+    for (size_t b = 0; b < vm->n_blocks; b++) {
+        for (uint64_t i = 0; i < vm->blocks[b].n; i++)
+            CHECK(bit(found[b], i) == vm->blocks[b].since_sync[i]);
+        mpat_bitmap_free(found[b], vm->blocks[b].n);
     }
-    double from = 0.0;
-    uint64_t seed = random64();
-    while (from < 1.0) {
-        double to = random_below(3) ? from + (double)random_below(1000) / 1000 : 1.0;
-        to = to > 1.0 ? 1.0 : to;
-        CHECK(mpat_precopy_write(precopy, bitmaps, previous, from, to, seed) == 0);
-        from = to;
+}
+
+static void defer_some(mpat_precopy *precopy, struct vm *vm)
+{
+    uint64_t *chosen[MAX_REGIONS];
+    int none = random_below(2) == 0;
+    for (size_t b = 0; b < vm->n_blocks; b++) {
+        if (mpat_bitmap_alloc(vm->blocks[b].n, &chosen[b]))
+            abort();
+        fill(chosen[b], vm->blocks[b].n, (int)random_below(N_PATTERNS));
+        for (uint64_t i = 0; i < vm->blocks[b].n; i++)
+            vm->blocks[b].deferred[i] = !none && bit(chosen[b], i);
+    }
+    CHECK(mpat_precopy_defer(precopy, none ? NULL : (const uint64_t *const *)chosen) == 0);
+    for (size_t b = 0; b < vm->n_blocks; b++)
+        mpat_bitmap_free(chosen[b], vm->blocks[b].n);
+}
+
+static uint64_t vm_deferred(const struct vm *vm)
+{
+    uint64_t n = 0;
+    for (size_t b = 0; b < vm->n_blocks; b++) {
+        for (uint64_t i = 0; i < vm->blocks[b].n; i++)
+            n += vm->blocks[b].bmap[i] && vm->blocks[b].deferred[i];
+    }
+    return n;
+}
+
+static void forget_zeros_of_written(struct vm *vm, const struct recorded *r)
+{
+    for (size_t b = 0; b < vm->n_blocks; b++) {
+        for (uint64_t i = 0; i < vm->blocks[b].n; i++) {
+            for (int k = 0; k < INTERVALS; k++)
+                vm->blocks[b].zero[i] = vm->blocks[b].zero[i] && !bit(r->words[k][b], i);
+        }
     }
 }
 
@@ -206,32 +305,33 @@ static double some_budget(uint64_t n_pages)
 static void run(const uint64_t *sizes, size_t n_blocks, uint64_t chunk, int steps)
 {
     static const double zero_costs[] = {0.125, 0.5, 1.0, 2.0};
-    uint64_t *now[MAX_REGIONS], *before[MAX_REGIONS], *zero[MAX_REGIONS], *given[MAX_REGIONS];
-    uint64_t n_pages = 0, pending;
+    uint64_t *zero[MAX_REGIONS], *given[MAX_REGIONS], n_pages = 0, pending;
+    struct recorded recorded = {0};
     mpat_precopy *precopy;
     struct vm vm;
+    record(&recorded, sizes, n_blocks);
     for (size_t b = 0; b < n_blocks; b++) {
-        if (mpat_bitmap_alloc(sizes[b], &now[b]) || mpat_bitmap_alloc(sizes[b], &before[b]) ||
-            mpat_bitmap_alloc(sizes[b], &zero[b]))
+        if (mpat_bitmap_alloc(sizes[b], &zero[b]))
             abort();
         n_pages += sizes[b];
     }
-    if (mpat_precopy_create(sizes, n_blocks, chunk, &precopy))
+    if (mpat_precopy_create(recorded.recording, chunk, &precopy))
         abort();
     vm_create(&vm, sizes, n_blocks, chunk);
     vm_start(&vm, NULL);
     CHECK(mpat_precopy_bytes(precopy) >= n_pages / 2);
     for (int step = 0; step < steps; step++) {
-        uint64_t choice = step == 0 ? 19 : random_below(20);
+        uint64_t choice = step == 0 ? 23 : random_below(24);
         snprintf(context, sizeof(context), "n=%llu regions=%zu chunk=%llu step=%d choice=%llu",
                  (unsigned long long)sizes[0], n_blocks, (unsigned long long)chunk, step,
                  (unsigned long long)choice);
         if (choice < 6) {
-            write_some(precopy, &vm, now, before);
+            write_some(precopy, &vm, &recorded);
         } else if (choice < 11) {
             vm_sync(&vm);
             CHECK(mpat_precopy_sync(precopy, &pending) == 0);
             CHECK(pending == vm_pending(&vm));
+            check_found(precopy, &vm);
         } else if (choice < 19) {
             double budget = some_budget(n_pages), zero_cost = zero_costs[random_below(4)];
             mpat_sent sent, expected = vm_send(&vm, budget, 1.0, zero_cost);
@@ -239,6 +339,11 @@ static void run(const uint64_t *sizes, size_t n_blocks, uint64_t chunk, int step
             CHECK(sent.pages == expected.pages);
             CHECK(sent.zero_pages == expected.zero_pages);
             CHECK(sent.cost == expected.cost);
+        } else if (choice < 21) {
+            CHECK(mpat_precopy_outstanding(precopy, &pending) == 0);
+            CHECK(pending == vm_outstanding(&vm));
+        } else if (choice < 22) {
+            defer_some(precopy, &vm);
         } else if (step == 0 || random_below(4) == 0) {
             uint64_t **zeros = random_below(4) ? given : NULL;
             for (size_t b = 0; b < n_blocks; b++) {
@@ -246,16 +351,18 @@ static void run(const uint64_t *sizes, size_t n_blocks, uint64_t chunk, int step
                 given[b] = random_below(4) ? zero[b] : NULL;
             }
             vm_start(&vm, zeros);
-            CHECK(mpat_precopy_start(precopy, (const uint64_t *const *)zeros) == 0);
+            forget_zeros_of_written(&vm, &recorded);
+            recorded.now = random_below(INTERVALS);
+            CHECK(mpat_precopy_start(precopy, (const uint64_t *const *)zeros,
+                                     (double)recorded.now, random64()) == 0);
         }
+        CHECK(mpat_precopy_deferred(precopy) == vm_deferred(&vm));
     }
     mpat_precopy_destroy(precopy);
+    forget(&recorded, sizes, n_blocks);
     vm_free(&vm);
-    for (size_t b = 0; b < n_blocks; b++) {
-        mpat_bitmap_free(now[b], sizes[b]);
-        mpat_bitmap_free(before[b], sizes[b]);
+    for (size_t b = 0; b < n_blocks; b++)
         mpat_bitmap_free(zero[b], sizes[b]);
-    }
 }
 
 static void test_sequences(void)
@@ -275,91 +382,226 @@ static void test_sequences(void)
 
 /* ---- parts of an interval -------------------------------------------------------------------- */
 
-/* Pages written in the part [from, to], all others having been sent. */
-static uint64_t written(mpat_precopy *precopy, const uint64_t *bitmap, const uint64_t *previous,
-                        double from, double to, uint64_t seed)
+/* A migration over intervals 0, 1, 2, ... of these bitmaps, of which all has been sent, at the start
+ * of interval `at`. */
+struct parts {
+    mpat_recording *recording;
+    mpat_precopy *precopy;
+};
+
+static struct parts parts_of(uint64_t n, const uint64_t *const *bitmaps, int n_intervals)
+{
+    struct parts p;
+    if (mpat_recording_create(&n, 1, &p.recording))
+        abort();
+    for (int i = 0; i < n_intervals; i++)
+        CHECK(mpat_recording_add(p.recording, &bitmaps[i], 0.5) == 0);
+    CHECK(mpat_recording_seal(p.recording, 0) == 0);
+    if (mpat_precopy_create(p.recording, 0, &p.precopy))
+        abort();
+    return p;
+}
+
+static void parts_free(struct parts *p)
+{
+    mpat_precopy_destroy(p->precopy);
+    mpat_recording_destroy(p->recording);
+}
+
+/* Pages written in the next part, all others having been sent. */
+static uint64_t written(const struct parts *p, double duration)
 {
     uint64_t pending;
     mpat_sent sent;
-    CHECK(mpat_precopy_write(precopy, &bitmap, previous ? &previous : NULL, from, to, seed) == 0);
-    CHECK(mpat_precopy_sync(precopy, &pending) == 0);
-    CHECK(mpat_precopy_send(precopy, INFINITY, 1.0, 1.0, &sent) == 0);
+    CHECK(mpat_precopy_run(p->precopy, duration) == 0);
+    CHECK(mpat_precopy_sync(p->precopy, &pending) == 0);
+    CHECK(mpat_precopy_send(p->precopy, INFINITY, 1.0, 1.0, &sent) == 0);
     CHECK(sent.pages == pending);
     return pending;
 }
 
+static void start_at(const struct parts *p, uint64_t n, double at, uint64_t seed)
+{
+    mpat_sent sent;
+    CHECK(mpat_precopy_start(p->precopy, NULL, at, seed) == 0);
+    CHECK(mpat_precopy_send(p->precopy, INFINITY, 1.0, 1.0, &sent) == 0 && sent.pages == n);
+}
+
 static void test_parts(void)
 {
-    uint64_t n = 4000, *all, *garbage;
-    mpat_precopy *precopy;
-    mpat_sent sent;
+    enum { n = 4000 };
+    uint64_t *all, *none, *garbage;
     snprintf(context, sizeof(context), "parts");
-    if (mpat_bitmap_alloc(n, &all) || mpat_bitmap_alloc(n, &garbage) ||
-        mpat_precopy_create(&n, 1, 0, &precopy))
+    if (mpat_bitmap_alloc(n, &all) || mpat_bitmap_alloc(n, &none) || mpat_bitmap_alloc(n, &garbage))
         abort();
-    CHECK(mpat_precopy_send(precopy, INFINITY, 1.0, 1.0, &sent) == 0 && sent.pages == n);
     fill(all, n, ONES);
+    memset(none, 0, n / 8);
+    struct parts p = parts_of(n, (const uint64_t *const[]){none, all, all}, 3);
     for (uint64_t seed = 0; seed < 20; seed++) {
         /* Written once: in one of the parts, and in each as often as it is long. */
-        uint64_t first = written(precopy, all, NULL, 0.0, 0.3, seed);
+        start_at(&p, n, 0.5, seed);
+        uint64_t first = written(&p, 0.15);
         CHECK(first > 1000 && first < 1400);
-        CHECK(first + written(precopy, all, NULL, 0.3, 1.0, seed) == n);
-        CHECK(written(precopy, all, NULL, 0.5, 0.5, seed) == 0);
-        CHECK(written(precopy, all, NULL, 0.0, 0.0, seed) == 0);
+        CHECK(written(&p, 0.0) == 0);
+        CHECK(first + written(&p, 0.35) == n);
         /* Back in every interval: seven writes, 1 - exp(-3.5) of the pages in a half. */
-        CHECK(written(precopy, all, all, 0.0, 0.5, seed) > n * 95 / 100);
-        CHECK(written(precopy, all, all, 0.5, 1.0, seed) > n * 95 / 100);
+        CHECK(written(&p, 0.25) > n * 95 / 100);
+        CHECK(written(&p, 0.25) > n * 95 / 100);
     }
+    parts_free(&p);
     /* What lies past the end is not looked at, neither to count nor to tell how much comes back. */
-    n = 65;
-    mpat_precopy_destroy(precopy);
-    if (mpat_precopy_create(&n, 1, 0, &precopy))
-        abort();
-    CHECK(mpat_precopy_send(precopy, INFINITY, 1.0, 1.0, &sent) == 0 && sent.pages == n);
     memset(garbage, 0, 16);
     garbage[1] = ~UINT64_C(1);
+    p = parts_of(65, (const uint64_t *const[]){garbage, all}, 2);
     for (uint64_t seed = 0; seed < 200; seed++) {
-        uint64_t first = written(precopy, all, garbage, 0.0, 0.5, seed);
-        CHECK(first + written(precopy, all, garbage, 0.5, 1.0, seed) == n);
+        start_at(&p, 65, 0.5, seed);
+        uint64_t first = written(&p, 0.25);
+        CHECK(first + written(&p, 0.25) == 65);
     }
-    mpat_precopy_destroy(precopy);
-    mpat_bitmap_free(all, 4000);
-    mpat_bitmap_free(garbage, 4000);
+    parts_free(&p);
+    mpat_bitmap_free(all, n);
+    mpat_bitmap_free(none, n);
+    mpat_bitmap_free(garbage, n);
+}
+
+/* ---- what was recorded ----------------------------------------------------------------------- */
+
+static void test_recording(void)
+{
+    uint64_t sizes[] = {1, 700, 64, 3000}, *read[MAX_REGIONS], *ever[MAX_REGIONS];
+    for (int round = 0; round < 50; round++) {
+        struct recorded r = {0};
+        snprintf(context, sizeof(context), "recording, round %d", round);
+        record(&r, sizes, MAX_REGIONS);
+        for (size_t b = 0; b < MAX_REGIONS; b++) {
+            if (mpat_bitmap_alloc(sizes[b], &read[b]) || mpat_bitmap_alloc(sizes[b], &ever[b]))
+                abort();
+        }
+        CHECK(mpat_recording_ever(r.recording, ever) == 0);
+        for (size_t b = 0; b < MAX_REGIONS; b++) {
+            for (uint64_t i = 0; i < sizes[b]; i++) {
+                int any = 0;
+                for (int k = 0; k < INTERVALS; k++)
+                    any |= bit(r.words[k][b], i);
+                CHECK(bit(ever[b], i) == any);
+            }
+        }
+        for (uint64_t k = 0; k < INTERVALS; k++) {
+            CHECK(mpat_recording_read(r.recording, k, read) == 0);
+            for (size_t b = 0; b < MAX_REGIONS; b++) {
+                for (uint64_t i = 0; i < mpat_bitmap_words(sizes[b]) * 64; i++)
+                    CHECK(bit(read[b], i) == (i < sizes[b] && bit(r.words[k][b], i)));
+            }
+        }
+        for (size_t b = 0; b < MAX_REGIONS; b++) {
+            mpat_bitmap_free(read[b], sizes[b]);
+            mpat_bitmap_free(ever[b], sizes[b]);
+        }
+        forget(&r, sizes, MAX_REGIONS);
+    }
+}
+
+/* A clean VM costs little, however large: 64 GiB, a page here and there. */
+static void test_recording_is_sparse(void)
+{
+    uint64_t n = UINT64_C(1) << 24, *words;
+    const uint64_t *const *bitmaps = (const uint64_t *const *)&words;
+    mpat_recording *recording;
+    snprintf(context, sizeof(context), "sparse");
+    if (mpat_bitmap_alloc(n, &words) || mpat_recording_create(&n, 1, &recording))
+        abort();
+    memset(words, 0, n / 8);
+    uint64_t empty = mpat_recording_bytes(recording);
+    for (uint64_t page = 0; page < n; page += 5000)
+        words[page / 64] |= UINT64_C(1) << page % 64;
+    for (int i = 0; i < 100; i++)
+        CHECK(mpat_recording_add(recording, bitmaps, 0.1) == 0);
+    CHECK(mpat_recording_bytes(recording) - empty < 100 * (n / 5000 + 1) * 14 * 2);
+    mpat_recording_destroy(recording);
+    mpat_bitmap_free(words, n);
 }
 
 /* ---- errors ---------------------------------------------------------------------------------- */
 
+static void test_recording_errors(void)
+{
+    uint64_t sizes[2] = {100, 65}, none[2] = {100, 0}, huge = UINT64_MAX;
+    uint64_t words[2] = {~UINT64_C(0), ~UINT64_C(0)}, *out[2] = {words, words};
+    const uint64_t *input[2] = {words, words}, *hole[2] = {words, NULL};
+    mpat_recording *recording = NULL;
+    mpat_precopy *precopy = NULL;
+    snprintf(context, sizeof(context), "recording errors");
+
+    CHECK(mpat_recording_create(NULL, 1, &recording) == -EINVAL);
+    CHECK(mpat_recording_create(sizes, 0, &recording) == -EINVAL);
+    CHECK(mpat_recording_create(none, 2, &recording) == -EINVAL);
+    CHECK(mpat_recording_create(sizes, 2, NULL) == -EINVAL);
+    CHECK(mpat_recording_create(&huge, 1, &recording) == -ENOMEM);
+    CHECK(recording == NULL);
+    mpat_recording_destroy(NULL);
+
+    CHECK(mpat_recording_create(sizes, 2, &recording) == 0);
+    static const double durations[] = {0.0, -1.0, NAN, INFINITY};
+    for (size_t i = 0; i < sizeof(durations) / sizeof(durations[0]); i++)
+        CHECK(mpat_recording_add(recording, input, durations[i]) == -EINVAL);
+    CHECK(mpat_recording_add(NULL, input, 1) == -EINVAL);
+    CHECK(mpat_recording_add(recording, NULL, 1) == -EINVAL);
+    CHECK(mpat_recording_add(recording, hole, 1) == -EINVAL);
+    CHECK(mpat_recording_seal(recording, 0) == -EINVAL); /* of nothing */
+    CHECK(mpat_recording_add(recording, input, 1) == 0);
+    CHECK(mpat_recording_read(recording, 0, out) == -EINVAL);
+    CHECK(mpat_recording_ever(recording, out) == -EINVAL);
+    CHECK(mpat_precopy_create(recording, 64, &precopy) == -EINVAL);
+    CHECK(mpat_recording_seal(NULL, 0) == -EINVAL);
+    CHECK(mpat_recording_seal(recording, 1) == -EINVAL);
+    CHECK(mpat_recording_seal(recording, 0) == 0);
+    CHECK(mpat_recording_seal(recording, 0) == -EPERM);
+    CHECK(mpat_recording_add(recording, input, 1) == -EPERM);
+    CHECK(mpat_recording_read(recording, 1, out) == -EINVAL);
+    CHECK(mpat_recording_read(recording, 0, NULL) == -EINVAL);
+    CHECK(mpat_recording_read(recording, 0, (uint64_t *const *)hole) == -EINVAL);
+    CHECK(mpat_recording_ever(recording, (uint64_t *const *)hole) == -EINVAL);
+    CHECK(mpat_precopy_create(NULL, 64, &precopy) == -EINVAL);
+    CHECK(mpat_precopy_create(recording, 1, &precopy) == -EINVAL);
+    CHECK(mpat_precopy_create(recording, 100, &precopy) == -EINVAL);
+    CHECK(mpat_precopy_create(recording, 64, NULL) == -EINVAL);
+    CHECK(precopy == NULL);
+    mpat_precopy_destroy(NULL);
+    mpat_recording_destroy(recording);
+}
+
 static void test_errors(void)
 {
-    uint64_t sizes[2] = {100, 65}, none[2] = {100, 0}, huge = UINT64_MAX, pending = 77;
-    uint64_t words[2] = {~UINT64_C(0), ~UINT64_C(0)};
+    uint64_t sizes[2] = {100, 65}, pending = 77;
+    uint64_t words[2] = {0, 0};
     const uint64_t *input[2] = {words, words}, *hole[2] = {words, NULL};
-    mpat_precopy *precopy = NULL, *no_precopy = NULL;
+    mpat_recording *recording;
+    mpat_precopy *precopy = NULL;
     mpat_sent sent = {.pages = 77};
     snprintf(context, sizeof(context), "errors");
+    if (mpat_recording_create(sizes, 2, &recording) ||
+        mpat_recording_add(recording, input, 1.0) || mpat_recording_seal(recording, 0))
+        abort();
 
-    CHECK(mpat_precopy_create(NULL, 1, 64, &no_precopy) == -EINVAL);
-    CHECK(mpat_precopy_create(sizes, 0, 64, &no_precopy) == -EINVAL);
-    CHECK(mpat_precopy_create(none, 2, 64, &no_precopy) == -EINVAL);
-    CHECK(mpat_precopy_create(sizes, 2, 1, &no_precopy) == -EINVAL);
-    CHECK(mpat_precopy_create(sizes, 2, 100, &no_precopy) == -EINVAL);
-    CHECK(mpat_precopy_create(sizes, 2, 64, NULL) == -EINVAL);
-    CHECK(mpat_precopy_create(&huge, 1, 64, &no_precopy) == -ENOMEM);
-    CHECK(no_precopy == NULL);
-    mpat_precopy_destroy(NULL);
-
-    CHECK(mpat_precopy_create(sizes, 2, 64, &precopy) == 0);
-    CHECK(mpat_precopy_start(NULL, NULL) == -EINVAL);
+    CHECK(mpat_precopy_create(recording, 64, &precopy) == 0);
+    CHECK(mpat_precopy_start(NULL, NULL, 0, 0) == -EINVAL);
     CHECK(mpat_precopy_sync(NULL, &pending) == -EINVAL && pending == 77);
     CHECK(mpat_precopy_sync(precopy, NULL) == -EINVAL);
+    CHECK(mpat_precopy_outstanding(NULL, &pending) == -EINVAL && pending == 77);
+    CHECK(mpat_precopy_outstanding(precopy, NULL) == -EINVAL);
+    CHECK(mpat_precopy_found(precopy, NULL) == -EINVAL);
+    CHECK(mpat_precopy_found(precopy, (uint64_t *const *)hole) == -EINVAL);
+    CHECK(mpat_precopy_defer(NULL, input) == -EINVAL);
+    CHECK(mpat_precopy_defer(precopy, hole) == -EINVAL);
 
-    static const double parts[][2] = {{-0.1, 1}, {0, 1.1}, {0.6, 0.5}, {NAN, 1}, {0, NAN}};
-    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
-        CHECK(mpat_precopy_write(precopy, input, NULL, parts[i][0], parts[i][1], 0) == -EINVAL);
-    CHECK(mpat_precopy_write(NULL, input, NULL, 0, 1, 0) == -EINVAL);
-    CHECK(mpat_precopy_write(precopy, NULL, NULL, 0, 1, 0) == -EINVAL);
-    CHECK(mpat_precopy_write(precopy, hole, NULL, 0, 1, 0) == -EINVAL);
-    CHECK(mpat_precopy_write(precopy, input, hole, 0, 1, 0) == -EINVAL);
+    static const double moments[] = {-0.1, NAN, INFINITY};
+    for (size_t i = 0; i < sizeof(moments) / sizeof(moments[0]); i++) {
+        CHECK(mpat_precopy_run(precopy, moments[i]) == -EINVAL);
+        CHECK(mpat_precopy_start(precopy, NULL, moments[i], 0) == -EINVAL);
+    }
+    CHECK(mpat_precopy_run(NULL, 1) == -EINVAL);
+    CHECK(mpat_precopy_start(precopy, NULL, 1e18, 0) == 0);
+    CHECK(mpat_precopy_run(precopy, 1e18) == 0); /* and no loop of that length */
 
     static const double costs[][3] = {{-1, 1, 1}, {NAN, 1, 1},  {1, 0, 1}, {1, -1, 1},
                                       {1, NAN, 1}, {1, 1, 0}, {1, 1, -1}, {1, 1, NAN},
@@ -374,6 +616,7 @@ static void test_errors(void)
     CHECK(mpat_precopy_send(precopy, INFINITY, 1, 1, &sent) == 0 && sent.pages == 165);
     CHECK(mpat_precopy_sync(precopy, &pending) == 0 && pending == 0);
     mpat_precopy_destroy(precopy);
+    mpat_recording_destroy(recording);
 }
 
 /* ---- three threads on one object ------------------------------------------------------------- */
@@ -409,8 +652,14 @@ static void test_threads(void)
     struct shared s = {0};
     pthread_t threads[3];
     mpat_sent rest;
+    mpat_recording *recording;
+    uint64_t *words;
     snprintf(context, sizeof(context), "threads");
-    if (mpat_precopy_create(&n, 1, 1024, &s.precopy))
+    if (mpat_bitmap_alloc(n, &words) || mpat_recording_create(&n, 1, &recording))
+        abort();
+    memset(words, 0, n / 8);
+    if (mpat_recording_add(recording, (const uint64_t *const *)&words, 1.0) ||
+        mpat_recording_seal(recording, 0) || mpat_precopy_create(recording, 1024, &s.precopy))
         abort();
     for (int i = 0; i < 3; i++)
         pthread_create(&threads[i], NULL, hammer, &s);
@@ -420,11 +669,16 @@ static void test_threads(void)
     CHECK(s.wrong == 0 && s.sent_pages > 0);
     CHECK(s.sent_pages + rest.pages >= n);
     mpat_precopy_destroy(s.precopy);
+    mpat_recording_destroy(recording);
+    mpat_bitmap_free(words, n);
 }
 
 int main(void)
 {
+    test_recording_errors();
     test_errors();
+    test_recording();
+    test_recording_is_sparse();
     test_sequences();
     test_parts();
     test_threads();

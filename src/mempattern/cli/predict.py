@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
 def _predict(options: argparse.Namespace) -> Predicted:
     with TraceReader(options.file) as trace:
         _check_size(trace)
-        recording, meta, dropped = Recording(list(trace)), trace.meta, trace.dropped
+        recording, meta, dropped = Recording(trace), trace.meta, trace.dropped
         is_guest = Target.from_meta(meta).is_guest or trace.provenance.source.startswith("kvm-")
     zero: int | Sequence[Bitmap]
     if options.zero_pages is not None:

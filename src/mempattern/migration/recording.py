@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import functools
-import itertools
-import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from mempattern._memory import lend
-from mempattern._native import ffi
+from mempattern._native import ffi, lib
+from mempattern._results import check
 from mempattern.errors import UsageError
 from mempattern.interval import Bitmap, Interval
+from mempattern.migration.alike import alike, period_of
 from mempattern.migration.observed import Observed
 from mempattern.regions import Region, origins
 from mempattern.stats import group_counts
@@ -25,89 +24,102 @@ _GAP = 0.02
 _UNEVEN = 10.0
 _PARTS = 1024
 """Of a region, to tell one moment of a recording from another."""
-_SHORT_S = 0.25
-_APART_S = 0.5
-"""Moments that are no farther apart are one run."""
-_ROUNDING_S = 1e-9
-_TOLERANCE = 0.2
-"""Of the range of scores, and ..."""
-_NOISE = 0.03
-"""... at least so much: moments that are not farther below the best one are alike."""
+
+
+class Intervals(Protocol):
+    """A list of intervals, or a `TraceReader`."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Interval: ...
+
+    def __iter__(self) -> Iterator[Interval]: ...
 
 
 class Recording:
     """The intervals of a trace as guest time to replay, in the newest interval's regions.
 
-    `edges_s` are the ends of the intervals, of shape (n_intervals + 1,), from 0 on; time that
-    nobody observed is left out. `alike_s` are the moments at which it looked most as it does at its
-    end: where a migration that starts now may start. `period_s` is how far they are apart; None if
-    that tells no period. After its end the recording goes on at `loop_s`, the first of them, so
-    that a loop is long, and with a period at the best of the first ones, so that a sweep or a phase
-    goes on as it would have.
+    They are read one by one, and what is kept of them are the lines of 512 pages that are not
+    clean. `edges_s` are their ends, of shape (n_intervals + 1,), from 0 on; time that nobody
+    observed is left out. `alike_s` are the moments at which it looked most as it does at its end:
+    where a migration that starts now may start. `period_s` is how far they are apart; None if that
+    tells no period. After its end the recording goes on at `loop_s`, the first of them, so that a
+    loop is long, and with a period at the best of the first ones, so that a sweep or a phase goes
+    on as it would have.
     `dirty_pages` are those of each interval, of shape (n_intervals,), and `touched_pages` the
-    distinct ones of all; `lost_pages` and `unseen_s` are known to be missing from it.
+    distinct ones of all; `ever` has their bitmap for each region. `lost_pages` and `unseen_s` are
+    known to be missing from it. Immutable: any number of threads may replay it at once.
 
     Raises `UsageError` for no interval, for intervals that are not in the order of their times, or
-    regions of unlike page sizes.
+    regions of unlike page sizes; `OutOfMemoryError`.
     """
 
-    def __init__(self, intervals: Sequence[Interval]) -> None:
-        if not intervals:
+    def __init__(self, intervals: Intervals) -> None:
+        if not len(intervals):
             raise UsageError("the trace has no interval; record for some seconds first")
-        for before, after in itertools.pairwise(intervals):
-            if after.start_ns < before.end_ns:
+        self.regions = intervals[len(intervals) - 1].regions
+        self.page_bytes = _page_bytes(self.regions)
+        self.n_pages = sum(region.n_pages for region in self.regions)
+        self.handle = _create(self.regions)
+        lost_pages, by_part = self._read(intervals)
+        durations_s = (self._end_ns - self._start_ns) / 1e9
+        self.edges_s = np.concatenate(([0.0], np.cumsum(durations_s)))
+        span_s = int(self._end_ns[-1] - self._start_ns[0]) / 1e9
+        self.unseen_s = span_s - float(self.edges_s[-1])
+        self.lost_pages, self._n_lossy = sum(lost_pages), int(np.count_nonzero(lost_pages))
+        self._longest_s, self._usual_s = float(durations_s.max()), float(np.median(durations_s))
+        self.dirty_pages = by_part.sum(axis=1)
+        runs = alike(self.edges_s, by_part)
+        self.alike_s = np.concatenate([run.moments_s for run in runs] or [np.zeros(1)])
+        self.period_s = period_of(runs, self.duration_s)
+        self.loop_s = float(self.alike_s[0]) if self.period_s is None else runs[0].best_s
+        loop = int(np.searchsorted(self.edges_s, self.loop_s))
+        check(lib.mpat_recording_seal(self.handle, loop), "this recording")
+        self.ever = [np.zeros(region.n_words, np.uint64) for region in self.regions]
+        check(lib.mpat_recording_ever(self.handle, lent(self.ever)), "this recording")
+        self.touched_pages = int(_volumes(self.ever, self.regions).sum())
+
+    def _read(self, intervals: Intervals) -> tuple[list[int], npt.NDArray[np.float64]]:
+        """Take them in; returns the lost pages and the dirty ones by part, interval by interval."""
+        times_ns: list[tuple[int, int]] = []
+        volumes, lost_pages, before = [], [], 0
+        for interval in intervals:
+            if times_ns and interval.start_ns < times_ns[-1][1]:
                 raise UsageError(
-                    f"interval {after.index} begins before interval {before.index} ends; give the "
+                    f"interval {interval.index} begins before interval {before} ends; give the "
                     f"intervals of one source in their order"
                 )
-        self.regions = intervals[-1].regions
-        sizes = {region.page_bytes for region in self.regions}
-        if len(sizes) > 1:
-            raise UsageError(
-                f"the regions have pages of {sorted(sizes)} bytes, and a migration has one size; "
-                f"give the regions of each by themselves"
-            )
-        self.page_bytes = sizes.pop()
-        self.n_pages = sum(region.n_pages for region in self.regions)
-        durations = [interval.duration_s for interval in intervals]
-        self.edges_s = np.concatenate(([0.0], np.cumsum(durations)))
-        span_s = (intervals[-1].end_ns - intervals[0].start_ns) / 1e9
-        self.unseen_s = span_s - float(self.edges_s[-1])
-        self.lost_pages = sum(interval.lost_pages for interval in intervals)
-        self._n_lossy = sum(interval.lost_pages > 0 for interval in intervals)
-        self._longest_s, self._usual_s = max(durations), float(np.median(durations))
-        self._words = [_placed(interval, self.regions) for interval in intervals]
-        self.bitmaps = [self._lend(words) for words in self._words]
-        self.ever = [
-            functools.reduce(np.bitwise_or, column) for column in zip(*self._words, strict=True)
-        ]
-        volumes = self._volumes(self._words)
-        self.dirty_pages = volumes.sum(axis=1)
-        self.touched_pages = int(self._volumes([self.ever]).sum())
-        runs = alike(self.edges_s, volumes)
-        self.alike_s = np.concatenate([run.moments_s for run in runs] or [np.zeros(1)])
-        self.period_s = _period_s(runs, self.duration_s)
-        self.loop_s = float(self.alike_s[0]) if self.period_s is None else runs[0].best_s
-
-    def _lend(self, words: list[Bitmap]) -> tuple[Any, list[Any]]:
-        lent = [lend(one, region) for one, region in zip(words, self.regions, strict=True)]
-        return ffi.new(_POINTERS, lent), lent
-
-    def _volumes(self, bitmaps: list[list[Bitmap]]) -> npt.NDArray[np.float64]:
-        """Set bits by interval and part of a region."""
-        rows = [
-            np.concatenate(
-                [
-                    group_counts(words, region.n_pages, _part_pages(region))
-                    for words, region in zip(per_region, self.regions, strict=True)
-                ]
-            )
-            for per_region in bitmaps
-        ]
-        return np.array(rows, np.float64)
+            before, self._provenance = interval.index, interval.provenance
+            words = _placed(interval, self.regions)
+            _add(self.handle, words, self.regions, interval.duration_s)
+            volumes.append(_volumes(words, self.regions))
+            times_ns.append((interval.start_ns, interval.end_ns))
+            lost_pages.append(interval.lost_pages)
+        self._start_ns, self._end_ns = np.array(times_ns, np.int64).T
+        return lost_pages, np.array(volumes, np.float64)
 
     def __len__(self) -> int:
-        return len(self.bitmaps)
+        return len(self.edges_s) - 1
+
+    def __getitem__(self, number: int) -> Interval:
+        """As it was recorded, in the newest regions. Raises `IndexError`."""
+        if not 0 <= number < len(self):
+            raise IndexError(f"no interval {number!r}; the recording has {len(self)}")
+        bitmaps = [np.empty(region.n_words, np.uint64) for region in self.regions]
+        check(lib.mpat_recording_read(self.handle, number, lent(bitmaps)), "this recording")
+        return Interval(
+            number, int(self._start_ns[number]), int(self._end_ns[number]), self.regions,
+            {region.name: words for region, words in zip(self.regions, bitmaps, strict=True)},
+            self._provenance,
+        )  # fmt: skip
+
+    def __iter__(self) -> Iterator[Interval]:
+        return (self[number] for number in range(len(self)))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that its pages take."""
+        return int(lib.mpat_recording_bytes(self.handle))
 
     def faults(self) -> list[str]:
         """Sentences on what limits the trust in it."""
@@ -163,59 +175,43 @@ class Recording:
         return float(self.edges_s[-1])
 
 
-class Alike(NamedTuple):
-    """Moments next to each other at which a recording looked as it does at its end."""
+def _page_bytes(regions: tuple[Region, ...]) -> int:
+    sizes = {region.page_bytes for region in regions}
+    if len(sizes) > 1:
+        raise UsageError(
+            f"the regions have pages of {sorted(sizes)} bytes, and a migration has one size; "
+            f"give the regions of each by themselves"
+        )
+    return sizes.pop()
 
-    moments_s: npt.NDArray[np.float64]
-    best_s: float
-    """The one that is most alike."""
+
+def _create(regions: tuple[Region, ...]) -> Any:
+    out = ffi.new("mpat_recording **")
+    sizes = [region.n_pages for region in regions]
+    check(lib.mpat_recording_create(sizes, len(sizes), out), "this recording")
+    return ffi.gc(out[0], lib.mpat_recording_destroy, lib.mpat_recording_bytes(out[0]))
 
 
-def _period_s(runs: list[Alike], duration_s: float) -> float | None:
-    """The distance between runs, or of a single one to the end; None if they are everywhere."""
-    bests_s = [run.best_s for run in runs]
-    gaps = np.diff(bests_s if len(runs) > 1 else [*bests_s, duration_s])
-    wide = max((float(np.ptp(run.moments_s)) for run in runs), default=0.0)
-    if not runs or wide > gaps.min() / 2 or gaps.max() > 1.5 * gaps.min():
-        return None
-    return float(np.median(gaps))
+def _add(handle: Any, words: list[Bitmap], regions: tuple[Region, ...], duration_s: float) -> None:
+    kept = [lend(one, region) for one, region in zip(words, regions, strict=True)]
+    check(lib.mpat_recording_add(handle, ffi.new(_POINTERS, kept), duration_s), "this recording")
+
+
+def lent(bitmaps: list[npt.NDArray[np.uint64]]) -> Any:
+    """Arrays of whole bitmaps for C to write to, which must outlive the call."""
+    return ffi.new(_POINTERS, [ffi.cast("uint64_t *", words.ctypes.data) for words in bitmaps])
+
+
+def _volumes(words: list[Bitmap], regions: tuple[Region, ...]) -> npt.NDArray[np.uint32]:
+    """Set bits by part of a region."""
+    return np.concatenate([
+        group_counts(one, region.n_pages, _part_pages(region))
+        for one, region in zip(words, regions, strict=True)
+    ])  # fmt: skip
 
 
 def _part_pages(region: Region) -> int:
     return -(-region.n_pages // (_PARTS * 64)) * 64
-
-
-def alike(edges_s: npt.NDArray[np.float64], volumes: npt.NDArray[np.float64]) -> list[Alike]:
-    """Ends of the intervals before which the recording looked most as it does before its end.
-
-    `volumes` are dirty pages by interval and part of memory. What lies just before a moment is
-    compared on scales of time from a quarter of a second to a quarter of the recording, by how much
-    was written and by where; two stretches a and b are alike by 2ab / (aa + bb), which is 1 only if
-    they are the same. Neither the first nor the last quarter of the recording counts: the one has
-    too little before it, the other would make a loop that repeats too soon. Returns the runs of
-    these moments in their order, none if the recording is too short.
-    """
-    duration_s = edges_s[-1]
-    first_s, last_s = duration_s / 4, duration_s * 3 / 4 + _ROUNDING_S
-    possible = (edges_s >= first_s) & (edges_s <= last_s)
-    if duration_s < 4 * _SHORT_S or not possible.any():
-        return []
-    by_place = np.concatenate((np.zeros((1, volumes.shape[1])), np.cumsum(volumes, axis=0)))
-    score = np.zeros(len(edges_s))
-    n_doublings = max(math.ceil(math.log2(duration_s / 4 / _SHORT_S)), 0)
-    scales_s = (*(_SHORT_S * 2.0 ** np.arange(n_doublings)), duration_s / 4)
-    for scale_s in scales_s:
-        first = np.searchsorted(edges_s, edges_s - scale_s - _ROUNDING_S)
-        for sums in (by_place, by_place.sum(axis=1, keepdims=True)):
-            before = sums - sums[first]
-            now = before[-1]
-            size = np.einsum("ij,ij->i", before, before) + now @ now
-            score += np.divide(2 * before @ now, size, out=np.ones(len(edges_s)), where=size > 0)
-    score /= 2 * len(scales_s)
-    best, worst = score[possible].max(), score[possible].min()
-    chosen = np.flatnonzero(possible & (score >= best - max(_TOLERANCE * (best - worst), _NOISE)))
-    runs = np.split(chosen, np.flatnonzero(np.diff(edges_s[chosen]) > _APART_S) + 1)
-    return [Alike(edges_s[run], float(edges_s[run[score[run].argmax()]])) for run in runs]
 
 
 def _placed(interval: Interval, regions: tuple[Region, ...]) -> list[Bitmap]:

@@ -4,27 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 
 from mempattern._checks import whole_number
-from mempattern._memory import as_words, lend
+from mempattern._memory import as_words, lend, lend_all
 from mempattern._native import ffi, lib
 from mempattern._results import check
-from mempattern.errors import UsageError
-from mempattern.interval import Bitmap
+from mempattern.errors import MempatternError, UsageError
+from mempattern.interval import Bitmap, Interval, Provenance
 from mempattern.migration.memory import CHUNK_PAGES, Sent
-from mempattern.migration.recording import Recording
+from mempattern.migration.recording import Recording, lent
 
 _POINTERS = ffi.typeof("uint64_t *[]")
+_FOUND = Provenance("replay", granularity="a pass of a replayed migration")
+_THIS = "this migration"
+
+
+class TraceEndError(MempatternError, EOFError):
+    """The recording is at its end, and was not to go on after it."""
 
 
 class ReplayedMemory:
-    """The pages of a recording, exactly, by the C core (`mpat_precopy`).
+    """The pages of a recording, exactly, by the C core (`mpat_precopy`); a `PageMemory`.
 
     A migration starts `starts_s[seed % len(starts_s)]` into the recording. `zero[r]` is a bitmap of
     region r's pages that hold only zeros; those written in the recording do not.
     `chunk_pages` is 0 where a sync clears the log itself (TCG, a dirty ring, KVM before Linux 5.2).
+    Unless `loops`, `run` raises `TraceEndError` at the recording's end.
 
     Raises `UsageError` for a chunk of another size than a multiple of 64 pages, or unless there is
     one bitmap of zero pages for each region; `BitmapError` for what is none.
@@ -37,10 +45,11 @@ class ReplayedMemory:
         zero: Sequence[Bitmap] | None = None,
         *,
         chunk_pages: int = CHUNK_PAGES,
+        loops: bool = True,
     ) -> None:
         self.recording = recording
         self.page_bytes, self.n_pages = recording.page_bytes, recording.n_pages
-        self._starts_s, self._later_s = starts_s, 0.0
+        self._starts_s, self._later_s, self._loops = starts_s, 0.0, loops
         regions = recording.regions
         if whole_number(chunk_pages, 0, 1 << 52) is None or chunk_pages % 64:
             raise UsageError(f"chunk_pages must be 0 or a multiple of 64, not {chunk_pages!r}")
@@ -52,19 +61,17 @@ class ReplayedMemory:
         self._zero, self._kept = ffi.NULL, []
         if zero is not None:
             self._kept = [
-                lend(as_words(words, region) & ~ever, region)
-                for words, region, ever in zip(zero, regions, recording.ever, strict=True)
+                lend(as_words(words, region), region)
+                for words, region in zip(zero, regions, strict=True)
             ]
             self._zero = ffi.new(_POINTERS, self._kept)
-        sizes = [region.n_pages for region in regions]
-        # When a page was written matters where the log is fetched, and where a chunk is cleared: a
-        # single one by the first page that is sent after a sync.
-        self._has_chunks = chunk_pages != 0 and (len(sizes) > 1 or sizes[0] > chunk_pages)
         out = ffi.new("mpat_precopy **")
-        check(lib.mpat_precopy_create(sizes, len(sizes), chunk_pages, out), "this migration")
+        check(lib.mpat_precopy_create(recording.handle, chunk_pages, out), _THIS)
         self._handle = ffi.gc(out[0], lib.mpat_precopy_destroy, lib.mpat_precopy_bytes(out[0]))
         self._sent = ffi.new("mpat_sent *")
         self._count = ffi.new("uint64_t *")
+        self.pending_pages: float = self.n_pages
+        self.deferred_pages: float = 0
 
     @contextmanager
     def started_later(self, wait_s: float) -> Iterator[None]:
@@ -76,59 +83,95 @@ class ReplayedMemory:
             self._later_s = 0.0
 
     def start(self, seed: int) -> None:
-        check(lib.mpat_precopy_start(self._handle, self._zero), "this migration")
-        self.pending_pages = self.n_pages
-        self._seed = seed
-        start_s = float(self._starts_s[seed % len(self._starts_s)]) + self._later_s
-        while start_s >= self.recording.duration_s:
-            start_s -= self.recording.duration_s - self.recording.loop_s
-        self._interval = int(np.searchsorted(self.recording.edges_s, start_s, "right")) - 1
-        self._into_s = start_s - self.recording.edges_s[self._interval]
-        self._turn = 0
-        self._unwritten_s, self._is_cleared = 0.0, False
+        self._start_s = float(self._starts_s[seed % len(self._starts_s)]) + self._later_s
+        check(lib.mpat_precopy_start(self._handle, self._zero, self._start_s, seed % (1 << 64)),
+              _THIS)  # fmt: skip
+        self.pending_pages, self.deferred_pages = self.n_pages, 0
+        self._ran_s = self._synced_s = self._found_from_s = 0.0
+        self._seen = _Seen(self.recording, self._start_s)
 
     def run(self, duration_s: float) -> None:
-        self._unwritten_s += duration_s
+        if not self._loops and self.extrapolated_s + duration_s > 0:
+            at_s = self._start_s + self._ran_s + duration_s
+            if at_s > self.recording.duration_s:
+                raise TraceEndError(
+                    f"the trace ends after {self.recording.duration_s:.1f} s, before the migration "
+                    f"does; record for longer, or let it go on from a like moment"
+                )
+        check(lib.mpat_precopy_run(self._handle, duration_s), _THIS)
+        self._ran_s += duration_s
 
-    def _catch_up(self) -> None:
-        """Write what the guest wrote while it ran."""
-        edges, duration_s = self.recording.edges_s, self._unwritten_s
-        self._unwritten_s = 0.0
-        while duration_s > 0:
-            i = self._interval
-            length = edges[i + 1] - edges[i]
-            step = min(duration_s, length - self._into_s)
-            self._write(self._into_s / length, min((self._into_s + step) / length, 1.0))
-            duration_s -= step
-            self._into_s += step
-            if self._into_s >= length * (1 - 1e-9):
-                self._go_to(i + 1)
-
-    def _go_to(self, interval: int) -> None:
-        self._interval, self._into_s = interval, 0.0
-        if interval == len(self.recording):
-            self._interval = int(np.searchsorted(self.recording.edges_s, self.recording.loop_s))
-            self._turn += 1
-
-    def _write(self, start: float, end: float) -> None:
-        i, bitmaps = self._interval, self.recording.bitmaps
-        end = 1.0 if end > 1 - 1e-9 else end
-        seed = ((self._seed << 40) + (self._turn << 24) + i) % (1 << 64)
-        check(lib.mpat_precopy_write(self._handle, bitmaps[i][0], bitmaps[i - 1][0], start, end,
-                                     seed), "this migration")  # fmt: skip
+    @property
+    def extrapolated_s(self) -> float:
+        """Of the guest's time since the migration began, what lies after the recording's end."""
+        over_s = self._start_s + self._ran_s - self.recording.duration_s
+        return min(max(over_s, 0.0), self._ran_s)
 
     def sync(self) -> float:
-        self._catch_up()
-        check(lib.mpat_precopy_sync(self._handle, self._count), "this migration")
-        self.pending_pages, self._is_cleared = self._count[0], False
+        check(lib.mpat_precopy_sync(self._handle, self._count), _THIS)
+        self.pending_pages = self._count[0]
+        self.deferred_pages = lib.mpat_precopy_deferred(self._handle)
+        self._found_from_s, self._synced_s = self._synced_s, self._ran_s
         return self.pending_pages
 
     def send(self, duration_s: float, page_s: float, zero_page_s: float) -> Sent:
-        if self._has_chunks or not self._is_cleared:
-            self._catch_up()
         sent = self._sent
-        check(lib.mpat_precopy_send(self._handle, duration_s, page_s, zero_page_s, sent),
-              "this migration")  # fmt: skip
+        check(lib.mpat_precopy_send(self._handle, duration_s, page_s, zero_page_s, sent), _THIS)
         self.pending_pages -= sent.pages
-        self._is_cleared |= sent.pages > 0
         return Sent(sent.pages, sent.zero_pages, sent.cost)
+
+    def outstanding(self) -> float:
+        check(lib.mpat_precopy_outstanding(self._handle, self._count), _THIS)
+        return float(self._count[0])
+
+    def found(self) -> Interval:
+        regions = self.recording.regions
+        bitmaps = [np.empty(region.n_words, np.uint64) for region in regions]
+        check(lib.mpat_precopy_found(self._handle, lent(bitmaps)), _THIS)
+        start_ns, end_ns = round(self._found_from_s * 1e9), round(self._synced_s * 1e9)
+        return Interval(
+            0, start_ns, max(end_ns, start_ns + 1), regions,
+            {region.name: words for region, words in zip(regions, bitmaps, strict=True)}, _FOUND,
+        )  # fmt: skip
+
+    def defer(self, pages: Interval | None) -> None:
+        bitmaps, kept = ffi.NULL, None
+        if pages is not None:
+            names = frozenset(region.name for region in self.recording.regions)
+            bitmaps, kept = lend_all(pages, self.recording.regions, names)
+        check(lib.mpat_precopy_defer(self._handle, bitmaps), _THIS)
+        del kept
+        self.deferred_pages = lib.mpat_precopy_deferred(self._handle)
+
+    def seen(self) -> Iterator[Interval]:
+        return self._seen.until(self._ran_s)
+
+
+class _Seen:
+    """The recording's intervals as a tracer sees them during a migration that began in it."""
+
+    def __init__(self, recording: Recording, start_s: float) -> None:
+        self._recording = recording
+        edges_s, loop_s = recording.edges_s, recording.loop_s
+        if start_s >= recording.duration_s:
+            start_s = loop_s + (start_s - loop_s) % (recording.duration_s - loop_s)
+        self._next = int(np.searchsorted(edges_s, start_s))
+        self._count = 0
+        self._now_s = float(edges_s[self._next]) - start_s
+        self._loop = int(np.searchsorted(edges_s, loop_s))
+
+    def until(self, ran_s: float) -> Iterator[Interval]:
+        recording = self._recording
+        while True:
+            if self._next >= len(recording):
+                self._next = self._loop
+            length_s = recording.edges_s[self._next + 1] - recording.edges_s[self._next]
+            if self._now_s + length_s > ran_s:
+                return
+            start_s, self._now_s = self._now_s, self._now_s + length_s
+            start_ns, end_ns = round(start_s * 1e9), round(self._now_s * 1e9)
+            seen = replace(recording[self._next], index=self._count, start_ns=start_ns,
+                           end_ns=max(end_ns, start_ns + 1))  # fmt: skip
+            self._next += 1
+            self._count += 1
+            yield seen
