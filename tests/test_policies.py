@@ -8,14 +8,8 @@ from recordings import hot, idle
 
 from mempattern.migration.descend import Descend
 from mempattern.migration.memory import Sent
-from mempattern.migration.policies import (
-    NOTHING,
-    Action,
-    AutoConverge,
-    Pass,
-    Policy,
-    Stock,
-)
+from mempattern.migration.policies.base import NOTHING, Action, Pass, Policy
+from mempattern.migration.policies.qemu import AutoConverge, Stock
 from mempattern.migration.precopy import precopy
 
 

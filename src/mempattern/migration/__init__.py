@@ -3,7 +3,7 @@
 from mempattern.migration.advice import Advice, Recommendation, advise
 from mempattern.migration.forecast import Forecast, forecast
 from mempattern.migration.outlook import Outlook, Range
-from mempattern.migration.policies import Action, Pass, Policy, Progress, Task
+from mempattern.migration.policies.base import Action, Pass, Policy, Progress, Task
 from mempattern.migration.precopy import Course, Host, precopy
 from mempattern.migration.recording import Recording
 

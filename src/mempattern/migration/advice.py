@@ -16,7 +16,8 @@ from mempattern.migration.doubts import doubt
 from mempattern.migration.forecast import Migrations, memories, notes_on
 from mempattern.migration.memory import CHUNK_PAGES
 from mempattern.migration.outlook import DOWNTIME_ERROR_S, Outlook, Phase, PostCopy
-from mempattern.migration.policies import AutoConverge, Policy, Stock
+from mempattern.migration.policies.base import Policy
+from mempattern.migration.policies.qemu import AutoConverge, Stock
 from mempattern.migration.precopy import MEASURED, Host
 from mempattern.migration.recording import Recording
 from mempattern.migration.sentences import DEFAULT_LIMIT_S

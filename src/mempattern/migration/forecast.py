@@ -26,7 +26,8 @@ from mempattern.migration.outlook import (
     outlook_of,
     range_of,
 )
-from mempattern.migration.policies import AutoConverge, Policy, Stock
+from mempattern.migration.policies.base import Policy
+from mempattern.migration.policies.qemu import AutoConverge, Stock
 from mempattern.migration.precopy import MEASURED, PAGE_HEADER_BYTES, Course, Host, precopy
 from mempattern.migration.recording import Recording
 from mempattern.migration.replayed import ReplayedMemory

@@ -123,6 +123,7 @@ def precopy(
     policy: Policy | None = None,
     ceiling_s: float | None = None,
     observed: Callable[[], Recording | None] = lambda: None,
+    zero_pages: int = 0,
     host: Host = MEASURED,
     patience_s: float = 3600.0,
     seed: int = 0,
@@ -141,7 +142,7 @@ def precopy(
     task = Task(
         memory.n_pages, memory.page_bytes, bandwidth.at(0.0), downtime_limit_s,
         downtime_limit_s if ceiling_s is None else ceiling_s,
-        positive_seconds("patience_s", patience_s), observed,
+        positive_seconds("patience_s", patience_s), zero_pages, observed,
     )  # fmt: skip
     return _Migration(memory, bandwidth, task, policy or Policy(), host).run(seed)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -115,6 +116,11 @@ class Recording:
 
     def __iter__(self) -> Iterator[Interval]:
         return (self[number] for number in range(len(self)))
+
+    def until(self, at_s: float) -> Recording | None:
+        """The intervals that are over at that moment; None if there is none."""
+        n_intervals = int(np.searchsorted(self.edges_s, at_s, "right")) - 1
+        return Recording(list(itertools.islice(self, n_intervals))) if n_intervals > 0 else None
 
     @property
     def nbytes(self) -> int:

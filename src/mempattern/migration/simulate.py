@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from mempattern._checks import number_within, positive, positive_seconds
+from mempattern._memory import as_words
+from mempattern.errors import MempatternError
 from mempattern.interval import Bitmap
 from mempattern.migration.bandwidth import Bandwidth
 from mempattern.migration.memory import CHUNK_PAGES
 from mempattern.migration.policies.base import Policy
-from mempattern.migration.precopy import MEASURED, Host
+from mempattern.migration.policies.oracle import oracle
+from mempattern.migration.precopy import MEASURED, PAGE_HEADER_BYTES, Course, Host, precopy
 from mempattern.migration.recording import Recording
+from mempattern.migration.replayed import ReplayedMemory, TraceEndError
+from mempattern.stats import group_counts
+
+_TIMES = 10
+_LEAST_S = 60.0
 
 End = Literal["completed", "cancelled", "not converged", "trace ended", "failed"]
 """How a replay ended: the guest moved; the policy gave up; the patience was over; the trace was,
@@ -48,7 +59,7 @@ class Outcome:
 
 def simulate(
     recording: Recording,
-    policies: Mapping[str, Callable[[], Policy]],
+    policies: Mapping[str, Callable[[], Policy] | None],
     bandwidth: float | Bandwidth,
     ceiling_s: float,
     *,
@@ -60,13 +71,82 @@ def simulate(
     host: Host = MEASURED,
     patience_s: float | None = None,
 ) -> list[Outcome]:
-    """The same migration under each policy, in their order; `oracle` is reckoned from all of it.
+    """The same migration under each policy, in their order; None stands for the oracle.
 
-    It begins `start_s` into the recording, over a link of that many bytes/s. `ceiling_s` is the
-    longest downtime that a policy may cause, `downtime_limit_s` QEMU's setting at the beginning.
-    `patience_s` is when it is given up: by default ten times what sending all of RAM once takes,
-    and at least a minute.
+    It begins `start_s` into the recording, over a link of that many bytes/s; a policy may ask for
+    what was recorded before. `ceiling_s` is the longest downtime that a policy may cause,
+    `downtime_limit_s` QEMU's setting at the beginning. `zero[r]` is a bitmap of region r's pages
+    that hold only zeros. `patience_s` is when a migration is given up: by default ten times what
+    sending all of RAM once takes, and at least a minute.
 
     Raises `UsageError` for numbers that make no sense. What a policy raises is told in its outcome.
     """
-    raise NotImplementedError
+    if not isinstance(bandwidth, Bandwidth):
+        bandwidth = Bandwidth((0.0, positive("bandwidth", bandwidth, "bytes/s")))
+    start_s = number_within("start_s", start_s, 0, recording.duration_s, "seconds")
+    once_s = recording.n_pages * (recording.page_bytes + PAGE_HEADER_BYTES) / bandwidth.at(0.0)
+    replay = _Replay(
+        ReplayedMemory(
+            recording, [start_s], zero, chunk_pages=chunk_pages, loops=past_end == "loop"
+        ),
+        bandwidth,
+        positive_seconds("downtime_limit_s", downtime_limit_s),
+        positive_seconds("ceiling_s", ceiling_s),
+        host,
+        positive_seconds("patience_s", patience_s or max(_TIMES * once_s, _LEAST_S)),
+        _count_zeros(recording, zero),
+        functools.cache(lambda: recording.until(start_s)),
+    )
+    return [replay.outcome(name, policy) for name, policy in policies.items()]
+
+
+@dataclass(frozen=True, slots=True)
+class _Replay:
+    """One migration, to be played under one policy after the other."""
+
+    memory: ReplayedMemory
+    bandwidth: Bandwidth
+    limit_s: float
+    ceiling_s: float
+    host: Host
+    patience_s: float
+    zero_pages: int
+    observed: Callable[[], Recording | None]
+
+    def play(self, policy: Policy) -> Course:
+        return precopy(
+            self.memory, self.bandwidth, self.limit_s, policy=policy, ceiling_s=self.ceiling_s,
+            zero_pages=self.zero_pages, observed=self.observed, host=self.host,
+            patience_s=self.patience_s,
+        )  # fmt: skip
+
+    def outcome(self, name: str, make: Callable[[], Policy] | None) -> Outcome:
+        try:
+            if make is None:
+                course = oracle(self.play, self.bandwidth, self.ceiling_s, self.host)
+            else:
+                course = self.play(make())
+        except TraceEndError as error:
+            return self._without_end(name, "trace ended", str(error))
+        except Exception as error:  # a policy is anybody's code
+            said = str(error) if isinstance(error, MempatternError) else repr(error)
+            return self._without_end(name, "failed", said)
+        end: End = "completed" if course.converged else "not converged"
+        return Outcome(
+            name, "cancelled" if course.cancelled else end, course.total_s, course.sent_bytes,
+            course.downtime_s, len(course.passes), course.throttled_s, course.postcopy_pages,
+            self.memory.extrapolated_s,
+        )  # fmt: skip
+
+    def _without_end(self, name: str, end: End, error: str) -> Outcome:
+        nan = math.nan
+        return Outcome(name, end, nan, nan, nan, 0, nan, nan, self.memory.extrapolated_s, error)
+
+
+def _count_zeros(recording: Recording, zero: Sequence[Bitmap] | None) -> int:
+    """Those that are written in the recording do not count."""
+    bitmaps = zip(zero or (), recording.ever, recording.regions, strict=False)
+    return sum(
+        int(group_counts(as_words(words, region) & ~ever, region.n_pages).sum())
+        for words, ever, region in bitmaps
+    )

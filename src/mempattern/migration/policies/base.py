@@ -33,6 +33,8 @@ class Task:
     """The longest downtime that is allowed."""
     patience_s: float
     """After which the migration is given up."""
+    zero_pages: int = 0
+    """Of RAM, those that are known to hold only zeros."""
     observed: Callable[[], Recording | None] = field(default=lambda: None, repr=False)
     """What a tracer saw before; None if nobody looked."""
 

@@ -1,0 +1,97 @@
+"""Which downtime limit, and how much throttling, a migration that begins now needs."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+from mempattern.migration.forecast import Migrations, memories
+from mempattern.migration.memory import CHUNK_PAGES
+from mempattern.migration.outlook import Outlook
+from mempattern.migration.policies.base import Action, Pass, Policy, Task
+from mempattern.migration.recording import Recording
+
+_WORTH = 0.01
+"""A longer downtime must make the migration so much shorter."""
+_HALVINGS = 6
+_GENTLE = 1.5
+"""Times the least guest time that any throttle would take, for a gentler one."""
+_THROTTLES = (0.2, 0.4, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to set, and when it will have done."""
+
+    limit_s: float
+    throttle: float
+    """After the first pass; 0 where the limit is enough."""
+    within_s: float
+    """It is expected to take at most so long; the patience, if it is not expected to end."""
+    is_early: bool
+    """The limit is above QEMU's own, with which the migration would not end."""
+
+
+class _Throttled(Policy):
+    """The same throttle after the first pass."""
+
+    def __init__(self, throttle: float) -> None:
+        self._action = Action(throttle=throttle)
+
+    def after(self, done: Pass) -> Action:
+        return self._action
+
+
+def plan(observed: Recording, task: Task) -> Plan:
+    """For a migration that begins now, of a guest that goes on as it was observed.
+
+    Where QEMU's own limit lets it end, no limit above that is set; where it does not, none above
+    the ceiling. Of the limits up to there it is the smallest with which the migration takes hardly
+    longer. Where the ceiling does not let it end either, the guest is throttled after the first
+    pass, as little as possible.
+    """
+    zero_pages = min(task.zero_pages, observed.n_pages - observed.touched_pages)
+    migrations = Migrations(
+        observed, memories(observed, None, zero_pages, CHUNK_PAGES), task.bandwidth_Bps,
+        patience_s=task.patience_s,
+    )  # fmt: skip
+    limit_s = min(task.downtime_limit_s, task.ceiling_s)
+    outlook = migrations.outlook(limit_s)
+    if outlook.converges is not False:
+        return _least(migrations, limit_s, outlook, task, is_early=False)
+    outlook = migrations.outlook(task.ceiling_s)
+    if outlook.converges is not False:
+        return _least(migrations, task.ceiling_s, outlook, task, is_early=True)
+    return _throttled(migrations, task)
+
+
+def _least(
+    migrations: Migrations, limit_s: float, outlook: Outlook, task: Task, *, is_early: bool
+) -> Plan:
+    """The smallest limit that is as good as this one."""
+    assert outlook.total_s is not None
+    if outlook.converges:
+        enough_s = outlook.total_s.middle * (1 + _WORTH)
+        for _ in range(_HALVINGS):
+            shorter = migrations.outlook(limit_s / 2)
+            if not shorter.converges or shorter.total_s is None:
+                break
+            if shorter.total_s.middle > enough_s:
+                break
+            limit_s, outlook = limit_s / 2, shorter
+    within_s = task.patience_s if outlook.total_s is None else outlook.total_s.high
+    return Plan(limit_s, 0.0, within_s, is_early)
+
+
+def _throttled(migrations: Migrations, task: Task) -> Plan:
+    """With the gentlest throttle that does not take so much longer as to take more in all."""
+    outlooks = {
+        throttle: migrations.outlook(task.ceiling_s, functools.partial(_Throttled, throttle))
+        for throttle in _THROTTLES
+    }
+    ended = {throttle: one for throttle, one in outlooks.items() if one.converges}
+    most_s = _GENTLE * min((one.throttled_s for one in ended.values()), default=0.0)
+    for throttle, outlook in ended.items():
+        if outlook.throttled_s <= most_s and outlook.total_s is not None:
+            return Plan(task.ceiling_s, throttle, outlook.total_s.high, is_early=True)
+    return Plan(task.ceiling_s, 0.0, task.patience_s, is_early=True)

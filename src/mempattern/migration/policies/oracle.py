@@ -1,0 +1,96 @@
+"""What could have been done by one who knows the whole trace."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+from mempattern.migration.bandwidth import Bandwidth
+from mempattern.migration.policies.base import NOTHING, Action, Policy, Progress, Task
+from mempattern.migration.precopy import PAGE_HEADER_BYTES, Course, Host
+
+TOLERANCE = 0.02
+"""By which a downtime may exceed the ceiling: QEMU compares with it what the pages take, and not
+what stopping the vCPUs and the devices' state add."""
+_PATHS = (0.0, 0.25, 0.5, 1.0)
+_EQUAL = 1e-3
+"""Moments whose total times differ by less are told apart by their downtime."""
+
+
+class Moment(NamedTuple):
+    """To stop the guest at, and what would come of it."""
+
+    total_s: float
+    downtime_s: float
+    at_s: float
+    limit_s: float
+    """Of the passes that led there."""
+
+
+class _Scout(Policy):
+    """Goes on, and notes at each step of sending what it would take to stop the guest there.
+
+    Passes end when less than `limit_s` takes is known to be pending, as QEMU's do with that limit.
+    """
+
+    poll_s = 0.0
+
+    def __init__(self, limit_s: float, bandwidth: Bandwidth, host: Host) -> None:
+        self.moments: list[Moment] = []
+        self._limit_s, self._bandwidth, self._host = limit_s, bandwidth, host
+        self._best_s = math.inf
+
+    def begin(self, task: Task) -> Action:
+        self._ceiling_s = task.ceiling_s
+        return Action(downtime_limit_s=self._limit_s)
+
+    def poll(self, now: Progress) -> Action:
+        if now.at_s > self._best_s * (1 + _EQUAL):
+            return Action(give_up=True)  # later ones are no better
+        page_s = (now.page_bytes + PAGE_HEADER_BYTES) / self._bandwidth.at(now.at_s)
+        downtime_s = self._host.switchover_s + now.outstanding() * page_s
+        if downtime_s <= self._ceiling_s * (1 + TOLERANCE):
+            moment = Moment(now.at_s + downtime_s, downtime_s, now.at_s, self._limit_s)
+            self.moments.append(moment)
+            self._best_s = min(self._best_s, moment.total_s)
+        return NOTHING
+
+
+class _StopAt(Policy):
+    poll_s = 0.0
+
+    def __init__(self, moment: Moment) -> None:
+        self._moment = moment
+
+    def begin(self, task: Task) -> Action:
+        return Action(downtime_limit_s=self._moment.limit_s)
+
+    def poll(self, now: Progress) -> Action:
+        return Action(stop=True) if now.at_s >= self._moment.at_s else NOTHING
+
+
+def oracle(
+    play: Callable[[Policy], Course], bandwidth: Bandwidth, ceiling_s: float, host: Host
+) -> Course:
+    """The course that ends soonest of those with a downtime within the ceiling.
+
+    Along given passes, what is pending falls no faster than the link sends: the first moment at
+    which the ceiling allows to stop the guest is the best, and later ones are as good only where
+    nothing is written. Of moments as good it takes the one with the shortest downtime. Passes may
+    send all there is, or end early; those that end at four shares of the ceiling are tried. To
+    throttle the guest, or not to send some pages, is not among what it may do.
+    """
+    courses, moments = [], []
+    for share in _PATHS:
+        scout = _Scout(share * ceiling_s, bandwidth, host)
+        courses.append(play(scout))
+        moments += scout.moments
+    soonest_s = min((moment.total_s for moment in moments), default=math.inf)
+    equal = [moment for moment in moments if moment.total_s <= soonest_s * (1 + _EQUAL)]
+    if equal:
+        courses.append(play(_StopAt(min(equal, key=lambda moment: moment.downtime_s))))
+    within = [c for c in courses if c.converged and c.downtime_s <= ceiling_s * (1 + TOLERANCE)]
+    soonest_s = min((c.total_s for c in within), default=math.inf)
+    equals = [c for c in within if c.total_s <= soonest_s * (1 + _EQUAL)]
+    return min(equals, key=lambda c: c.downtime_s, default=courses[0])
