@@ -5,7 +5,8 @@
 #   make bench   how fast, as ratios measured here; bench-docs keeps them in docs/benchmarks.md
 #   make slowdown    how much tracing slows redis-server and QEMU guests down, into docs/tracing-cost.md
 #   make migrations  migrate real guests again and record it (hours; root); make forecast holds the
-#                forecast and MP against these and makes the tables and pictures of the docs
+#                forecast and MP against these and makes the tables and pictures of the docs;
+#                make validate holds the simulator against them
 #   make lint    ruff and mypy
 #   make recordings   record anew what the pictures show; make pictures draws them
 
@@ -14,7 +15,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test test-c test-python bench bench-docs slowdown migrations forecast lint pictures recordings clean headers
+.PHONY: demo test test-c test-python bench bench-docs slowdown migrations forecast validate lint pictures recordings clean headers
 
 demo: $(VENV)/ready
 	@$(BIN)/mempattern demo
@@ -73,6 +74,12 @@ forecast: $(VENV)/ready
 	    > docs/forecast-results.md
 	$(BIN)/python docs/draw_forecast.py
 	$(BIN)/python benches/classify_choice.py > docs/classify-results.md
+
+validate: $(VENV)/ready
+	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation -e '.[plot]'
+	$(BIN)/python benches/replay_eval.py benches/results/replay.json
+	$(BIN)/python benches/replay_report.py benches/results/replay.json > docs/replay-results.md
+	$(BIN)/python docs/draw_replay.py
 
 lint: $(VENV)/ready
 	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation -e '.[lint]'

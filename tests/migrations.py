@@ -9,7 +9,7 @@ from mempattern.migration.replayed import ReplayedMemory
 PAGES = 20_000
 BANDWIDTH = 40e6
 PAGE_S = 4104 / BANDWIDTH
-STEP_S = 0.0505 + 64 * PAGE_S  # no step is longer
+STEP_S = 0.051 + 33 * PAGE_S  # no step is longer
 LIMIT_S = 0.3
 LIMIT_PAGES = BANDWIDTH * LIMIT_S / 4096
 BARE = Host(buffer_s=0.0, switchover_s=0.004, setup_s=0.0)

@@ -61,6 +61,14 @@ def test_the_bandwidth_is_measured_first():
     assert len(course.passes) == 3
 
 
+def test_a_step():
+    """51 ms are 497.08 pages of 4104 bytes; half of the 64 pages between two looks at the clock
+    makes it 529.08, and the page that is begun is sent: two steps until the bandwidth is known."""
+    course = migrate(idle(PAGES, 10), limit_s=1e9)
+    assert course.passes[1].sent_bytes == 2 * 530 * 4104
+    assert course.passes[1].at_s == pytest.approx(2 * 530 * PAGE_S)
+
+
 @pytest.mark.parametrize("order", ["first", "last", "middle"])
 def test_zero_pages(order):
     """9 bytes each, and as long as it takes to find them."""
