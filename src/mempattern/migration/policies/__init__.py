@@ -4,11 +4,14 @@ from collections.abc import Callable
 
 from mempattern.migration.policies.base import NOTHING, Action, Pass, Policy, Progress, Task
 from mempattern.migration.policies.qemu import AutoConverge, Relaxed, Stock
+from mempattern.migration.policies.xen import XenClassic, XenToday
 
 POLICIES: dict[str, Callable[[], Policy]] = {
     "stock": Stock,
     "relaxed": Relaxed,
     "auto-converge": AutoConverge,
+    "xen-classic": XenClassic,
+    "xen-today": XenToday,
 }
 """By the names that commands and results give them."""
 
@@ -23,4 +26,6 @@ __all__ = [
     "Relaxed",
     "Stock",
     "Task",
+    "XenClassic",
+    "XenToday",
 ]
