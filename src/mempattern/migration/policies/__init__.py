@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from mempattern.migration.policies.base import NOTHING, Action, Pass, Policy, Progress, Task
+from mempattern.migration.policies.nova import Nova
 from mempattern.migration.policies.qemu import AutoConverge, Relaxed, Stock
 from mempattern.migration.policies.xen import XenClassic, XenToday
 
@@ -12,6 +13,7 @@ POLICIES: dict[str, Callable[[], Policy]] = {
     "auto-converge": AutoConverge,
     "xen-classic": XenClassic,
     "xen-today": XenToday,
+    "nova": Nova,
 }
 """By the names that commands and results give them."""
 
@@ -19,6 +21,7 @@ __all__ = [
     "Action",
     "AutoConverge",
     "NOTHING",
+    "Nova",
     "POLICIES",
     "Pass",
     "Policy",
