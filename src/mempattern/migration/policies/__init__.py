@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from mempattern.migration.policies.base import NOTHING, Action, Pass, Policy, Progress, Task
 from mempattern.migration.policies.nova import Nova
+from mempattern.migration.policies.ovirt import OVirt
 from mempattern.migration.policies.qemu import AutoConverge, Relaxed, Stock
 from mempattern.migration.policies.xen import XenClassic, XenToday
 
@@ -14,6 +15,7 @@ POLICIES: dict[str, Callable[[], Policy]] = {
     "xen-classic": XenClassic,
     "xen-today": XenToday,
     "nova": Nova,
+    "ovirt": OVirt,
 }
 """By the names that commands and results give them."""
 
@@ -22,6 +24,7 @@ __all__ = [
     "AutoConverge",
     "NOTHING",
     "Nova",
+    "OVirt",
     "POLICIES",
     "Pass",
     "Policy",
