@@ -5,6 +5,7 @@ from collections.abc import Callable
 from mempattern.migration.policies.base import NOTHING, Action, Pass, Policy, Progress, Task
 from mempattern.migration.policies.nova import Nova
 from mempattern.migration.policies.ovirt import OVirt
+from mempattern.migration.policies.proxmox import Proxmox
 from mempattern.migration.policies.qemu import AutoConverge, Relaxed, Stock
 from mempattern.migration.policies.xen import XenClassic, XenToday
 
@@ -16,6 +17,7 @@ POLICIES: dict[str, Callable[[], Policy]] = {
     "xen-today": XenToday,
     "nova": Nova,
     "ovirt": OVirt,
+    "proxmox": Proxmox,
 }
 """By the names that commands and results give them."""
 
@@ -29,6 +31,7 @@ __all__ = [
     "Pass",
     "Policy",
     "Progress",
+    "Proxmox",
     "Relaxed",
     "Stock",
     "Task",
