@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from mempattern.migration.policies.base import NOTHING, Action, Pass, Policy, Progress, Task
+from mempattern.migration.policies.cloud_hypervisor import CloudHypervisor
 from mempattern.migration.policies.nova import Nova
 from mempattern.migration.policies.ovirt import OVirt
 from mempattern.migration.policies.proxmox import Proxmox
@@ -18,12 +19,14 @@ POLICIES: dict[str, Callable[[], Policy]] = {
     "nova": Nova,
     "ovirt": OVirt,
     "proxmox": Proxmox,
+    "cloud-hypervisor": CloudHypervisor,
 }
 """By the names that commands and results give them."""
 
 __all__ = [
     "Action",
     "AutoConverge",
+    "CloudHypervisor",
     "NOTHING",
     "Nova",
     "OVirt",
