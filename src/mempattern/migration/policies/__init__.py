@@ -4,6 +4,12 @@ from collections.abc import Callable
 
 from mempattern.migration.policies.base import NOTHING, Action, Pass, Policy, Progress, Task
 from mempattern.migration.policies.cloud_hypervisor import CloudHypervisor
+from mempattern.migration.policies.kubevirt import (
+    KubeVirtLegacy,
+    KubeVirtPostCopy,
+    KubeVirtRamp,
+    KubeVirtStall,
+)
 from mempattern.migration.policies.nova import Nova
 from mempattern.migration.policies.ovirt import OVirt
 from mempattern.migration.policies.proxmox import Proxmox
@@ -20,6 +26,10 @@ POLICIES: dict[str, Callable[[], Policy]] = {
     "ovirt": OVirt,
     "proxmox": Proxmox,
     "cloud-hypervisor": CloudHypervisor,
+    "kubevirt-legacy": KubeVirtLegacy,
+    "kubevirt-postcopy": KubeVirtPostCopy,
+    "kubevirt-stall": KubeVirtStall,
+    "kubevirt-ramp": KubeVirtRamp,
 }
 """By the names that commands and results give them."""
 
@@ -27,6 +37,10 @@ __all__ = [
     "Action",
     "AutoConverge",
     "CloudHypervisor",
+    "KubeVirtLegacy",
+    "KubeVirtPostCopy",
+    "KubeVirtRamp",
+    "KubeVirtStall",
     "NOTHING",
     "Nova",
     "OVirt",
