@@ -4,12 +4,14 @@ from collections.abc import Callable
 
 from mempattern.migration.policies.base import NOTHING, Action, Pass, Policy, Progress, Task
 from mempattern.migration.policies.cloud_hypervisor import CloudHypervisor
+from mempattern.migration.policies.deferral import HotPages
 from mempattern.migration.policies.kubevirt import (
     KubeVirtLegacy,
     KubeVirtPostCopy,
     KubeVirtRamp,
     KubeVirtStall,
 )
+from mempattern.migration.policies.memory_pattern import MemoryPattern
 from mempattern.migration.policies.nova import Nova
 from mempattern.migration.policies.ovirt import OVirt
 from mempattern.migration.policies.proxmox import Proxmox
@@ -30,6 +32,8 @@ POLICIES: dict[str, Callable[[], Policy]] = {
     "kubevirt-postcopy": KubeVirtPostCopy,
     "kubevirt-stall": KubeVirtStall,
     "kubevirt-ramp": KubeVirtRamp,
+    "hot-pages": HotPages,
+    "mp": MemoryPattern,
 }
 """By the names that commands and results give them."""
 
@@ -37,10 +41,12 @@ __all__ = [
     "Action",
     "AutoConverge",
     "CloudHypervisor",
+    "HotPages",
     "KubeVirtLegacy",
     "KubeVirtPostCopy",
     "KubeVirtRamp",
     "KubeVirtStall",
+    "MemoryPattern",
     "NOTHING",
     "Nova",
     "OVirt",
