@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from mempattern.migration.policies.base import NOTHING, Action, Pass, Policy, Progress, Task
 from mempattern.migration.policies.cloud_hypervisor import CloudHypervisor
+from mempattern.migration.policies.compiled import Compiled
 from mempattern.migration.policies.deferral import HotPages
 from mempattern.migration.policies.kubevirt import (
     KubeVirtLegacy,
@@ -41,6 +42,7 @@ __all__ = [
     "Action",
     "AutoConverge",
     "CloudHypervisor",
+    "Compiled",
     "HotPages",
     "KubeVirtLegacy",
     "KubeVirtPostCopy",
