@@ -30,10 +30,10 @@ def dirty_pages(words, n_pages):
 
 @jit.policy
 def when_stalled(passes):
-    remaining = passes["remaining_bytes"]
-    if passes.size < 3 or remaining[-1] < remaining[:-1].min():
+    pending = passes["pending_bytes"]
+    if passes.size < 3 or pending[-1] < pending[:-1].min():
         return 0.0
-    needed_s = remaining[-1] / passes[-1]["bandwidth_Bps"]
+    needed_s = pending[-1] / passes[-1]["bandwidth_Bps"]
     return needed_s if needed_s <= 2 else 0.0
 
 
@@ -87,8 +87,8 @@ def bench_jit_counts(against, n_bytes):
 def bench_jit_policy(against):
     """A thousand migrations of twenty passes."""
     passes = np.zeros(20_000, jit.PASS)
-    passes["index"] = np.arange(passes.size) % 20
-    passes["remaining_bytes"] = np.random.default_rng(3).integers(1, 2**32, passes.size)
+    passes["number"] = np.arange(passes.size) % 20 + 2
+    passes["pending_bytes"] = np.random.default_rng(3).integers(1, 2**32, passes.size)
     passes["bandwidth_Bps"] = 1e9
     first = np.arange(passes.size) // 20 * 20
 

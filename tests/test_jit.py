@@ -75,10 +75,10 @@ def ninth_word(words, n_pages, state):
 
 @jit.policy
 def when_stalled(passes):
-    remaining = passes["remaining_bytes"]
-    if passes.size < 3 or remaining[-1] < remaining[:-1].min():
+    pending = passes["pending_bytes"]
+    if passes.size < 3 or pending[-1] < pending[:-1].min():
         return 0.0
-    return remaining[-1] / passes[-1]["bandwidth_Bps"]
+    return pending[-1] / passes[-1]["bandwidth_Bps"]
 
 
 # ---- reducers ----------------------------------------------------------------------------------
@@ -335,11 +335,11 @@ def test_popcount(word):
 
 
 def new_passes(migrations):
-    """From lists of what remains after each pass."""
-    rows = [(i, remaining) for migration in migrations for i, remaining in enumerate(migration)]
+    """From lists of what is pending after each pass; the first sync that is known is the second."""
+    rows = [(i, pending) for migration in migrations for i, pending in enumerate(migration, 2)]
     passes = np.zeros(len(rows), jit.PASS)
-    passes["index"] = [i for i, _ in rows]
-    passes["remaining_bytes"] = [remaining for _, remaining in rows]
+    passes["number"] = [i for i, _ in rows]
+    passes["pending_bytes"] = [pending for _, pending in rows]
     passes["bandwidth_Bps"] = 1e9
     return passes
 
@@ -384,17 +384,16 @@ def test_compiled_code_may_call_a_policy():
 def test_passes_that_make_no_sense():
     passes = new_passes([[3, 2, 1]])
     for wrong, message in [
-        (passes[1:], "pass 0 has index 1"),
-        (passes[[0, 2]], "pass 1 has index 2"),
-        (passes[[0, 1, 1]], "pass 2 has index 1"),
+        (passes[[0, 2]], "pass 1 has number 4 after 2"),
+        (passes[[0, 1, 0, 2]], "pass 3 has number 4 after 2"),
         (passes[:0], "no pass to decide after"),
-        (passes["index"], r"dtype mempattern.jit.PASS"),
+        (passes["number"], r"dtype mempattern.jit.PASS"),
         (passes.reshape(1, 3), "one dimension"),
         (list(passes), "must be an array"),
     ]:
         with pytest.raises(errors.UsageError, match=message):
             when_stalled.run(wrong)
-    passes["remaining_bytes"] = np.nan
+    passes["pending_bytes"] = np.nan
     with pytest.raises(errors.UsageError, match="when_stalled returned NaN as limit 2 of 3"):
         when_stalled.run(passes)
     with pytest.raises(errors.UsageError, match="NaN as limit 0 of 1; return 0"):

@@ -14,22 +14,25 @@ from mempattern.jit._compile import compile_loop, compile_user, numba_type, part
 
 PASS = np.dtype(
     [
-        ("index", "i8"),
-        ("start_s", "f8"),
-        ("duration_s", "f8"),
+        ("number", "i8"),
+        ("at_s", "f8"),
         ("sent_bytes", "f8"),
-        ("remaining_bytes", "f8"),
+        ("pending_bytes", "f8"),
+        ("fresh_pages", "f8"),
+        ("bandwidth_Bps", "f8"),
+        ("limit_s", "f8"),
         ("dirty_pages", "i8"),
         ("redirtied_pages", "i8"),
         ("active_groups", "i8"),
-        ("bandwidth_Bps", "f8"),
-        ("downtime_limit_s", "f8"),
     ]
 )
-"""One pass of a pre-copy migration, as it stands at its end. `index` counts from 0, the bulk copy;
-`start_s` is since the migration's start; `sent_bytes` is what the pass sent, `remaining_bytes` what
-is left to send after it; `dirty_pages`, `redirtied_pages` and `active_groups` are its interval's;
-`bandwidth_Bps` is bytes a second; `downtime_limit_s` was in force during the pass."""
+"""A sync of a pre-copy migration, which ends a pass. The fields up to `limit_s` are those of
+`mempattern.migration.policies.Pass`: `number` is QEMU's `dirty-sync-count`, of which 1 begins the
+bulk copy and 2 ends it; `at_s` is since the migration's start; `sent_bytes` is all that was sent
+until then, `pending_bytes` what is to be sent now, with the `fresh_pages` that the sync added;
+`bandwidth_Bps` is as measured, and `limit_s` the downtime limit in force. `dirty_pages`,
+`redirtied_pages` and `active_groups` are of the pages found written since the sync before, as
+`GroupStats` counts them; -1 where pages are not known."""
 
 _PASSES = read_only(numba_type("PASS", PASS))
 
@@ -51,8 +54,11 @@ def policy(function: Callable[..., Any]) -> Policy:
 class Policy:
     """A compiled policy; made by `policy`. Immutable.
 
-    `function` is the Python function, `compiled` the one that compiled code may call.
+    `function` is the Python function, `compiled` the one that compiled code may call, and `dtype`
+    that of its passes.
     """
+
+    dtype = PASS
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
@@ -72,21 +78,19 @@ class Policy:
 
     def run(self, passes: npt.NDArray[np.void]) -> npt.NDArray[np.float64]:
         """The limit in seconds after each of the passes of any number of migrations, one after the
-        other: an array of float64, shape (n,). A pass of index 0 begins a migration. No decision
-        changes the passes after it.
+        other: an array of float64, shape (n,). A number that is not above the one before begins a
+        migration. No decision changes the passes after it.
 
-        Raises as a call does, and `UsageError` unless the first index is 0 and each other one 0 or
-        one more than that before it.
+        Raises as a call does, and `UsageError` for a number of which the one before is missing.
         """
         given = _as_passes(passes)
-        index = given["index"]
-        steps = np.diff(index, prepend=-1)
-        wrong = np.flatnonzero((index != 0) & (steps != 1))
+        number = given["number"]
+        wrong = np.flatnonzero(np.diff(number) > 1)
         if wrong.size:
             at = int(wrong[0])
             raise UsageError(
-                f"pass {at} has index {index[at]}, which is neither 0, for a new migration, nor "
-                f"one more than the index before; give all passes of each migration in order"
+                f"pass {at + 1} has number {number[at + 1]} after {number[at]}; give all passes of "
+                f"each migration in order"
             )
         limits_s = np.empty(given.size, np.float64)
         self._run(given, limits_s)
@@ -106,7 +110,7 @@ def _loop(decide: Any) -> Callable[..., None]:
     def run(passes: npt.NDArray[np.void], limits_s: npt.NDArray[np.float64]) -> None:
         first = 0
         for i in range(limits_s.size):
-            if passes[i].index == 0:
+            if i > 0 and passes[i].number <= passes[i - 1].number:
                 first = i
             limits_s[i] = decide(part(passes, first, i - first + 1))
 

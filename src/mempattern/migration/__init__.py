@@ -6,6 +6,7 @@ from mempattern.migration.outlook import Outlook, Range
 from mempattern.migration.policies.base import Action, Pass, Policy, Progress, Task
 from mempattern.migration.precopy import Course, Host, precopy
 from mempattern.migration.recording import Recording
+from mempattern.migration.simulate import Outcome, simulate
 
 __all__ = [
     "Action",
@@ -13,6 +14,7 @@ __all__ = [
     "Course",
     "Forecast",
     "Host",
+    "Outcome",
     "Outlook",
     "Pass",
     "Policy",
@@ -24,4 +26,5 @@ __all__ = [
     "advise",
     "forecast",
     "precopy",
+    "simulate",
 ]

@@ -14,8 +14,8 @@ from mempattern.errors import MempatternError
 from mempattern.interval import Bitmap
 from mempattern.migration.bandwidth import Bandwidth
 from mempattern.migration.memory import CHUNK_PAGES
+from mempattern.migration.oracle import oracle
 from mempattern.migration.policies.base import Policy
-from mempattern.migration.policies.oracle import oracle
 from mempattern.migration.precopy import MEASURED, PAGE_HEADER_BYTES, Course, Host, precopy
 from mempattern.migration.recording import Recording
 from mempattern.migration.replayed import ReplayedMemory, TraceEndError

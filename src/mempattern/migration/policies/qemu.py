@@ -6,11 +6,14 @@ from mempattern.migration.policies.base import NOTHING, Action, Pass, Policy, Ta
 
 
 class Stock(Policy):
-    """QEMU as it is: switch over once what remains takes no longer than the limit, 300 ms."""
+    """QEMU as it is (migration_iteration_run in migration/migration.c of 7.2).
+
+    Switch over once what remains takes no longer than the limit, 300 ms (`downtime-limit`).
+    """
 
 
 class Relaxed(Policy):
-    """QEMU with a downtime limit as high as the ceiling, from the start."""
+    """The same with a downtime limit as high as the ceiling, from the start."""
 
     def begin(self, task: Task) -> Action:
         return Action(downtime_limit_s=task.ceiling_s)
