@@ -16,7 +16,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from migration_data import SETS, Run, runs, unpacked
 
 from mempattern.interval import Interval
@@ -24,7 +23,6 @@ from mempattern.migration.precopy import Course, precopy
 from mempattern.migration.recording import Recording
 from mempattern.migration.replayed import ReplayedMemory
 from mempattern.migration.zeros import zeros_by_group
-from mempattern.stats import group_counts
 
 NEARLY = (1.0, 0.99, 0.9925, 0.995, 0.9975, 1.0, 1.0025, 1.005, 1.0075, 1.01)
 """Times the link's bandwidth, each with another draw of when in an interval a page was written. The
@@ -53,15 +51,7 @@ class Replay:
             (min(interval.end_ns, run.started_ns) - interval.start_ns) / 1e9
             for interval in intervals if interval.start_ns < run.started_ns
         )  # fmt: skip
-        zeros = zeros_by_group(recording, run.nonzero_pages)
-        self.late_pages = sum(
-            int(np.maximum(group_counts(words, region.n_pages) - np.array(counts), 0).sum())
-            for words, region, counts in zip(
-                recording.ever, recording.regions, run.nonzero_pages, strict=True
-            )
-        )
-        """At least so many held zeros when it began and were written later. The replay takes them
-        for pages that hold more from the start."""
+        zeros = zeros_by_group(recording.until(start_s), run.nonzero_pages)
         self.recorded_s = recording.duration_s - start_s
         """Of the migration, until the guest was stopped."""
         self._memory = ReplayedMemory(recording, [start_s], zeros, chunk_pages=run.chunk_pages)
@@ -108,7 +98,6 @@ def evaluate(run: Run) -> dict[str, Any]:
         "case": asdict(run.case),
         "reported": reported(run),
         "simulated": replay.figures(courses[0]),
-        "late_pages": replay.late_pages,
         "nearly": [replay.figures(course) for course in courses],
         "reported_passes": [
             {"number": done["pass"], "at_s": (done["ns"] - run.started_ns) / 1e9,

@@ -14,7 +14,7 @@ from typing import Any
 
 FIGURES = {"passes": "passes", "sent_bytes": "bytes", "total_s": "total time",
            "downtime_s": "downtime"}  # fmt: skip
-SETS = {"dev": "looked at while developing", "held": "not looked at before"}
+SETS = {"dev": "looked at while developing", "held": "not looked at while developing"}
 ONE_PASS = 3
 """Syncs of a migration that ends after its pass over RAM: the first, one below the limit, one with
 the guest stopped."""
@@ -24,10 +24,8 @@ WORST = 0.02
 """Of the total time: the errors that are explained one by one."""
 WHY = (
     "Why: *the link idled* where more than half of the error is time in which the link sent "
-    "nothing in the real run, which is the machine's doing; *pages that held zeros at first* where "
-    "sending these makes more than half (a page that is written for the first time while the "
-    "migration runs is taken to hold more than zeros from the start); *what 1 % of the bandwidth "
-    "makes* where, of the replays over a link that is up to 1 % slower or faster, one takes longer "
+    "nothing in the real run, which is the machine's doing; *what 1 % of the bandwidth makes* "
+    "where, of the replays over a link that is up to 1 % slower or faster, one takes longer "
     "than QEMU did and one less. These rules were made from the runs looked at while developing."
 )
 
@@ -127,9 +125,6 @@ def cause(row: Row) -> str:
     if abs(off_s + idled_s) < abs(off_s) / 2:
         more = "more" if idled_s > 0 else "less"
         return f"the link idled for {abs(idled_s) * 1e3:.0f} ms {more}"
-    late_s = row["late_pages"] * PAGE_BYTES / row["case"]["bandwidth_Bps"]
-    if late_s > off_s / 2 > 0:
-        return f"{row['late_pages']} pages that held zeros at first, for {late_s * 1e3:.0f} ms"
     low, high = nearly(row, "total_s")
     if low <= row["reported"]["total_s"] <= high:
         return "what 1 % of the bandwidth makes"

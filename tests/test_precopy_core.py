@@ -51,6 +51,7 @@ class ModelMigration:
     def write(self, pages):
         self.log |= pages
         self.written |= pages
+        self.zero &= ~pages
 
     def sync(self):
         self.fetched = self.log.copy()
@@ -101,8 +102,7 @@ class ReplayMachine(RuleBasedStateMachine):
             self.rows.append(np.concatenate(pages))
         self.recording = Recording(made)
         zero = [rng.random(size) < 0.3 for size in sizes]
-        ever = np.logical_or.reduce(self.rows)
-        self.zero, self.sizes, self.chunk_pages = np.concatenate(zero) & ~ever, sizes, chunk_pages
+        self.zero, self.sizes, self.chunk_pages = np.concatenate(zero), sizes, chunk_pages
         self.memory = ReplayedMemory(
             self.recording,
             self.recording.edges_s[:-1].tolist(),

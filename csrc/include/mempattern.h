@@ -348,8 +348,8 @@ MPAT_API void mpat_precopy_destroy(mpat_precopy *precopy);
 
 /*
  * Begin anew, that long into the recording; what lies after its end lies in the loop. zero: NULL,
- * or one bitmap a region, NULL too, of the pages that hold only zeros; of these, the ones that are
- * written in the recording do not count. -EINVAL: a moment that is negative or not finite.
+ * or one bitmap a region, NULL too, of the pages that hold only zeros until they are written.
+ * -EINVAL: a moment that is negative or not finite.
  */
 MPAT_API int mpat_precopy_start(mpat_precopy *precopy, const uint64_t *const *zero, double at,
                                 uint64_t seed);

@@ -6,7 +6,7 @@
  *
  * Each bitmap has a summary with a bit for each line that may not be empty, so that what is clean
  * costs nothing. Memory is made to be what the guest wrote only when it matters: where the log is
- * fetched, and where a part of it is cleared.
+ * fetched, where a part of it is cleared, and while pages of zeros are sent.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -43,10 +43,10 @@ struct mpat_precopy {
     struct bitmap fresh;   /* of the log: written since the last sync; one summary for both */
     struct bitmap written; /* since the last sync, whatever became of it */
     struct bitmap deferred;
-    uint64_t *zero;        /* never written, and holds zeros only */
+    uint64_t *zero;        /* not written yet, and holds zeros only */
     uint8_t *uncleared;    /* chunks whose log is cleared when a page of theirs is sent */
     uint64_t n_words, n_summary;
-    uint64_t pending_pages, deferred_pages; /* of the pending ones */
+    uint64_t pending_pages, deferred_pages, zero_pages; /* the latter two of the pending ones */
     uint64_t at;       /* the page where sending goes on: QEMU's last_seen_block and last_page */
     int written_is_old; /* it is what the last sync found */
     struct cursor cursor;
@@ -169,14 +169,15 @@ static void restart(mpat_precopy *p, const uint64_t *const *zero)
     set_all(p, &p->pending);
     if (p->chunk_words) /* as with KVM_DIRTY_LOG_INITIALLY_SET */
         set_all(p, &p->fetched);
-    p->pending_pages = p->deferred_pages = 0;
+    p->pending_pages = p->deferred_pages = p->zero_pages = 0;
     for (size_t r = 0; r < rec->n_regions; r++) {
         const struct mpat_extent *e = &rec->regions[r];
         uint64_t *to = p->zero + e->first_line * MPAT_LINE_WORDS;
-        const uint64_t *ever = rec->ever + e->first_line * MPAT_LINE_WORDS;
         if (zero != NULL && zero[r] != NULL) {
+            memcpy(to, zero[r], e->n_words * sizeof(uint64_t));
+            to[e->n_words - 1] &= UINT64_MAX >> -e->n_pages % MPAT_WORD_PAGES;
             for (uint64_t w = 0; w < e->n_words; w++)
-                to[w] = zero[r][w] & ~ever[w];
+                p->zero_pages += (uint64_t)popcount(to[w]);
         } else {
             memset(to, 0, e->n_words * sizeof(uint64_t));
         }
@@ -283,6 +284,8 @@ static void write_part(mpat_precopy *p, double from, double to)
     for (uint64_t k = 0; k < lines.n_lines; k++) {
         uint64_t line = lines.line[k], any = 0;
         uint64_t *fresh = words_of(&p->fresh, line), *written = words_of(&p->written, line);
+        uint64_t *zero = p->zero + line * MPAT_LINE_WORDS;
+        const uint64_t *pending = words_of(&p->pending, line);
         const struct mpat_odds *odds = whole ? NULL : odds_for(p, lines.writes[k], from, to);
         for (unsigned rest = lines.mask[k]; rest != 0; rest &= rest - 1) {
             unsigned i = (unsigned)__builtin_ctz(rest);
@@ -291,6 +294,10 @@ static void write_part(mpat_precopy *p, double from, double to)
                 bits = mpat_draw(bits, page, seed, odds);
             fresh[i] |= bits;
             written[i] |= bits;
+            if ((zero[i] & bits) != 0) {
+                p->zero_pages -= (uint64_t)popcount(zero[i] & bits & pending[i]);
+                zero[i] &= ~bits;
+            }
             any |= bits;
         }
         if (any != 0) {
@@ -596,6 +603,8 @@ int mpat_precopy_send(mpat_precopy *precopy, double budget, double page_cost, do
     const mpat_recording *rec = p->recording;
     struct purse purse = {budget, page_cost, zero_cost, {0}};
     size_t region = region_of(rec, p->at);
+    if (p->zero_pages != 0) /* whether they are still is seen when they are sent */
+        catch_up(p);
     /* Once around from where it stopped, and up to there again. */
     while (p->pending_pages != p->deferred_pages && purse.sent.cost < budget) {
         if (send_region(p, region, &purse))
@@ -603,6 +612,7 @@ int mpat_precopy_send(mpat_precopy *precopy, double budget, double page_cost, do
         region = (region + 1) % rec->n_regions;
         p->at = rec->regions[region].first_line * MPAT_LINE_WORDS * MPAT_WORD_PAGES;
     }
+    p->zero_pages -= purse.sent.zero_pages;
     *out = purse.sent;
     mpat_busy_leave(&p->busy);
     return 0;

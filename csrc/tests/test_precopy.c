@@ -89,6 +89,7 @@ static void vm_write(struct vm *vm, uint64_t *const *bitmaps)
             if (bit(bitmaps[b], i)) {
                 k->kvm_log[i] = 1;
                 k->written[i] = 1;
+                k->zero[i] = 0;
             }
         }
     }
@@ -276,16 +277,6 @@ static uint64_t vm_deferred(const struct vm *vm)
     return n;
 }
 
-static void forget_zeros_of_written(struct vm *vm, const struct recorded *r)
-{
-    for (size_t b = 0; b < vm->n_blocks; b++) {
-        for (uint64_t i = 0; i < vm->blocks[b].n; i++) {
-            for (int k = 0; k < INTERVALS; k++)
-                vm->blocks[b].zero[i] = vm->blocks[b].zero[i] && !bit(r->words[k][b], i);
-        }
-    }
-}
-
 static double some_budget(uint64_t n_pages)
 {
     switch (random_below(6)) { /* costs are exact in binary: so are the sums */
@@ -351,7 +342,6 @@ static void run(const uint64_t *sizes, size_t n_blocks, uint64_t chunk, int step
                 given[b] = random_below(4) ? zero[b] : NULL;
             }
             vm_start(&vm, zeros);
-            forget_zeros_of_written(&vm, &recorded);
             recorded.now = random_below(INTERVALS);
             CHECK(mpat_precopy_start(precopy, (const uint64_t *const *)zeros,
                                      (double)recorded.now, random64()) == 0);

@@ -31,7 +31,7 @@ from mempattern.migration.policies.qemu import AutoConverge, Stock
 from mempattern.migration.precopy import MEASURED, PAGE_HEADER_BYTES, Course, Host, precopy
 from mempattern.migration.recording import Recording
 from mempattern.migration.replayed import ReplayedMemory
-from mempattern.migration.zeros import spread_zeros
+from mempattern.migration.zeros import spread_zeros, unwritten
 
 COURSES = 12
 """Equally likely courses of the guest that are played out ..."""
@@ -301,7 +301,7 @@ def memories(
         ]
     zeros: list[Bitmap] | None
     if isinstance(zero, Iterable):
-        zeros = list(zero)
+        zeros = unwritten(workload, zero)
     else:
         n_zero = whole_number(zero, 0, workload.n_pages)
         if n_zero is None:

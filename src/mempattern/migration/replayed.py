@@ -30,7 +30,7 @@ class ReplayedMemory:
     """The pages of a recording, exactly, by the C core (`mpat_precopy`); a `PageMemory`.
 
     A migration starts `starts_s[seed % len(starts_s)]` into the recording. `zero[r]` is a bitmap of
-    region r's pages that hold only zeros; those written in the recording do not.
+    region r's pages that hold only zeros until they are written.
     `chunk_pages` is 0 where a sync clears the log itself (TCG, a dirty ring, KVM before Linux 5.2).
     Unless `loops`, `run` raises `TraceEndError` at the recording's end.
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mempattern._checks import number_within, positive, positive_seconds
-from mempattern._memory import as_words
 from mempattern.errors import MempatternError
 from mempattern.interval import Bitmap
 from mempattern.migration.bandwidth import Bandwidth
@@ -76,8 +75,8 @@ def simulate(
     It begins `start_s` into the recording, over a link of that many bytes/s; a policy may ask for
     what was recorded before. `ceiling_s` is the longest downtime that a policy may cause,
     `downtime_limit_s` QEMU's setting at the beginning. `zero[r]` is a bitmap of region r's pages
-    that hold only zeros. `patience_s` is when a migration is given up: by default ten times what
-    sending all of RAM once takes, and at least a minute.
+    that hold only zeros as it begins. `patience_s` is when a migration is given up: by default ten
+    times what sending all of RAM once takes, and at least a minute.
 
     Raises `UsageError` for numbers that make no sense. What a policy raises is told in its outcome.
     """
@@ -144,9 +143,7 @@ class _Replay:
 
 
 def _count_zeros(recording: Recording, zero: Sequence[Bitmap] | None) -> int:
-    """Those that are written in the recording do not count."""
-    bitmaps = zip(zero or (), recording.ever, recording.regions, strict=False)
     return sum(
-        int(group_counts(as_words(words, region) & ~ever, region.n_pages).sum())
-        for words, ever, region in bitmaps
+        int(group_counts(words, region.n_pages).sum())
+        for words, region in zip(zero or (), recording.regions, strict=False)
     )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from mempattern._memory import as_words
+from mempattern.errors import UsageError
 from mempattern.interval import Bitmap
 from mempattern.migration.recording import Recording
 from mempattern.regions import GROUP_PAGES, Region
@@ -76,6 +78,23 @@ def _parts(regions: Sequence[Region], content: Content) -> list[list[int]] | Non
             return None
         counts.append(parts + [content.part_pages] * (n_parts - len(parts)))
     return counts
+
+
+def unwritten(recording: Recording, zero: Iterable[Bitmap]) -> list[Bitmap]:
+    """Bitmaps without what was written: it does not hold only zeros any more.
+
+    Raises `UsageError` unless there is one for each region, `BitmapError` for what is none.
+    """
+    given = list(zero)
+    if len(given) != len(recording.regions):
+        raise UsageError(
+            f"there must be a bitmap of zero pages for each of the {len(recording.regions)} "
+            f"regions, not {len(given)} in all"
+        )
+    return [
+        as_words(words, region) & ~ever
+        for words, region, ever in zip(given, recording.regions, recording.ever, strict=True)
+    ]
 
 
 def spread_zeros(recording: Recording, zero_pages: int) -> list[Bitmap]:
