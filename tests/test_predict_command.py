@@ -167,7 +167,7 @@ def test_zero_pages_that_the_trace_tells(tmp_path, capsys):
 
 def test_a_trace_that_memory_does_not_hold(tmp_path, capsys, monkeypatch):
     trace = write(tmp_path / "t.mpt", intervals(idle, 40))
-    monkeypatch.setattr("mempattern.cli.predict._MOST_MEMORY", 1e-9)
+    monkeypatch.setattr("mempattern.migration.traces._machine_bytes", lambda: 100_000)
     assert main(["predict", str(trace), *ASK]) == 2
     assert "record for a shorter time or in longer intervals" in capsys.readouterr().err
 
