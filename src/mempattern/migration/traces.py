@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
+import numpy as np
+
 from mempattern._checks import whole_number
 from mempattern.errors import UsageError
-from mempattern.interval import Bitmap
+from mempattern.interval import Bitmap, Interval
 from mempattern.migration.recording import Recording
 from mempattern.migration.zeros import spread_zeros, zeros_of
 from mempattern.quantities import format_size, parse_pages
 from mempattern.trace import TraceReader
 
 MEMORY_SHARE = 0.5
-"""Of the machine's memory: what one trace may take, all of whose bitmaps are held at once."""
+"""Of the machine's memory: what one trace may take."""
+_LINE_WORDS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +79,8 @@ def read_migrant(
     machine's memory, or have fewer pages than hold only zeros.
     """
     with TraceReader(path) as trace:
-        _check_size(trace, memory_share)
-        recording, meta, dropped = Recording(trace), trace.meta, trace.dropped
+        recording = Recording(_Bounded(trace, memory_share))
+        meta, dropped = trace.meta, trace.dropped
         is_guest = meta.get("guest") == "1" or trace.provenance.source.startswith("kvm-")
     zero: int | list[Bitmap] | None
     if zero_pages is None:
@@ -92,15 +95,35 @@ def read_migrant(
     return Migrant(recording, zero, tuple(notes))
 
 
-def _check_size(trace: TraceReader, memory_share: float) -> None:
-    n_words = sum(region.n_words for region in trace[len(trace) - 1].regions) if len(trace) else 0
-    needed, there = len(trace) * n_words * 8, _machine_bytes()
-    if needed > memory_share * there:
-        raise UsageError(
-            f"the trace takes {format_size(needed)} of memory, more than {100 * memory_share:.2g} "
-            f"% of this machine's {format_size(there)}: record for a shorter time or in longer "
-            f"intervals"
-        )
+class _Bounded:
+    """The intervals of a trace, up to what a recording of them may take."""
+
+    def __init__(self, trace: TraceReader, memory_share: float) -> None:
+        self._trace, self._share = trace, memory_share
+
+    def __len__(self) -> int:
+        return len(self._trace)
+
+    def __getitem__(self, index: int) -> Interval:
+        return self._trace[index]
+
+    def __iter__(self) -> Iterator[Interval]:
+        there, taken = _machine_bytes(), 0
+        for interval in self._trace:
+            taken += sum(map(_kept_bytes, interval.bitmaps.values()))
+            if taken > self._share * there:
+                raise UsageError(
+                    f"the trace takes more than {100 * self._share:.2g} % of this machine's "
+                    f"{format_size(there)} of memory: record for a shorter time or in longer "
+                    f"intervals"
+                )
+            yield interval
+
+
+def _kept_bytes(words: Bitmap) -> int:
+    """Of the lines that are not clean."""
+    lines = np.bitwise_or.reduceat(words, np.arange(0, words.size, _LINE_WORDS))
+    return int(np.count_nonzero(lines)) * _LINE_WORDS * 8
 
 
 def _machine_bytes() -> int:
