@@ -43,9 +43,11 @@ def add_to(commands: Any) -> None:
     add = command.add_argument
     add("files", type=Path, nargs="+", metavar="FILE.mpt", help="what mempattern-trace -o wrote")
     add("--policy", type=_names, default=[ALL], metavar="NAME[,NAME...]",
-        help="those to replay (default all); one's own as in FILE.py:NAME or module:NAME")  # fmt: skip
+        help="those to replay (default all); one's own as in FILE.py:NAME or module:NAME",
+    )  # fmt: skip
     add("--bandwidth", type=several(parse_changing_bandwidth), required=True, metavar="B[,B...]",
-        help="of the link, as in 10Gbit or 1.25GB/s; as in 1Gbit+200Mbit@10s if it changes")  # fmt: skip
+        help="of the link, as in 10Gbit or 1.25GB/s; as in 1Gbit+200Mbit@10s if it changes",
+    )  # fmt: skip
     add("--max-downtime", type=several(parse_duration), required=True, metavar="D[,D...]",
         help="for which the guest may stand still, as in 300ms")  # fmt: skip
     add("--downtime-limit", type=quantity(parse_duration), default="300ms", metavar="D",
@@ -53,7 +55,8 @@ def add_to(commands: Any) -> None:
     add("--start", type=quantity(parse_duration), default=0.0, metavar="T",
         help="how far into the trace the migration begins (default at its beginning)")  # fmt: skip
     add("--past-end", choices=("loop", "refuse"), default="loop",
-        help="what comes after a trace's end: it again (default), or the end of the replay")  # fmt: skip
+        help="what comes after a trace's end: it again (default), or the end of the replay",
+    )  # fmt: skip
     add_how(command)
     add("--jobs", type=count, metavar="N",
         help="traces to replay at a time (default one a processor)")  # fmt: skip
@@ -65,7 +68,9 @@ def add_to(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    outputs = _outputs(options)
+    paths = list(dict.fromkeys(map(str, options.files)))
+    jobs = min(options.jobs or len(os.sched_getaffinity(0)), len(paths))
+    outputs = _outputs(options, len(paths))
     names = list(dict.fromkeys([*options.policy, ORACLE]))
     settings = Settings(
         downtime_limit_s=options.downtime_limit,
@@ -74,17 +79,16 @@ def run(options: argparse.Namespace) -> int:
         zero_pages=options.zero_pages,
         chunk_pages=CHUNKS[options.accel],
         patience_s=options.max_time,
-        memory_share=MEMORY_SHARE / _jobs(options),
+        memory_share=MEMORY_SHARE / jobs,
     )
     try:
         named_policies(names)
         bandwidths = [Bandwidth(*changes) for changes in options.bandwidth]
     except UsageError as error:
         raise UsageFault(str(error)) from None
-    paths = [str(path) for path in options.files]
     done: list[Replayed] = []
     ended = _Ended()
-    with ended, _progress(len(paths)) as advance, _pool(_jobs(options)) as pool:
+    with ended, _progress(len(paths)) as advance, _pool(jobs) as pool:
         running = replay(
             paths, names, bandwidths, options.max_downtime, settings, executor=pool
         )  # fmt: skip
@@ -102,7 +106,7 @@ def run(options: argparse.Namespace) -> int:
 _Output = tuple[Path, Callable[[Replays, BinaryIO], None]]
 
 
-def _outputs(options: argparse.Namespace) -> list[_Output]:
+def _outputs(options: argparse.Namespace, n_traces: int) -> list[_Output]:
     """Files to write, each with what writes it; before there is anything to lose."""
     found: list[_Output] = []
     if options.parquet is not None:
@@ -112,9 +116,7 @@ def _outputs(options: argparse.Namespace) -> list[_Output]:
         pareto = importlib.import_module("mempattern.report.pareto")
         kind = options.plot.suffix[1:].lower()
         try:
-            pareto.check_panels(
-                len(options.files) * len(options.bandwidth) * len(options.max_downtime)
-            )
+            pareto.check_panels(n_traces * len(options.bandwidth) * len(options.max_downtime))
         except UsageError as error:
             raise UsageFault(str(error)) from None
         found.append((options.plot, lambda replays, file: pareto.draw(replays, file, kind)))
@@ -130,9 +132,7 @@ def _show(replays: Replays, options: argparse.Namespace, outputs: list[_Output],
             note("mempattern", replayed.error if named else f"{replayed.path}: {replayed.error}")
             code = code or FAILED
     if replays.unfinished:
-        n = len(replays.results)
-        note("mempattern", f"interrupted: {n} of {n + len(replays.unfinished)} traces were "
-             f"replayed, and are all that is shown")  # fmt: skip
+        note("mempattern", _interruption(len(replays.results), len(replays.unfinished)))
     if any(replayed.cases for replayed in replays.results):
         for path, write in outputs:
             try:
@@ -145,6 +145,13 @@ def _show(replays: Replays, options: argparse.Namespace, outputs: list[_Output],
     elif shown := lines(replays):
         print("\n".join(shown))
     return code
+
+
+def _interruption(done: int, left: int) -> str:
+    if not done:
+        return f"interrupted: none of {done + left} traces was replayed"
+    were = "was replayed, and is" if done == 1 else "were replayed, and are"
+    return f"interrupted: {done} of {done + left} traces {were} all that is shown"
 
 
 def _write(path: Path, write: Callable[[Replays, BinaryIO], None], replays: Replays) -> None:
@@ -218,11 +225,6 @@ def _progress(n_traces: int) -> Iterator[Callable[[], None]]:
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=n_traces)
         yield lambda: progress.advance(task)
-
-
-def _jobs(options: argparse.Namespace) -> int:
-    asked: int = options.jobs or len(os.sched_getaffinity(0))
-    return min(asked, len(options.files))
 
 
 # ---- arguments -----------------------------------------------------------------------------------

@@ -183,8 +183,11 @@ def lines(replays: Replays) -> list[str]:
         for replayed in done:
             found += _trace_lines(replayed, names_it=len(replays.results) > 1)
     if len(done) > 1:
-        for _, group in _by_case(standings(replays)):
+        for group in _by_case(standings(replays)):
             found += [*_summary_lines(group), ""]
+        found += ["regrets are medians of what was within the maximum downtime", ""]
+    if len(done) > MOST_TABLES:
+        found += ["note: what became of each trace is told by --json and --parquet", ""]
     return found[:-1]
 
 
@@ -242,7 +245,7 @@ def _cells(judged: Judged) -> list[str]:
 def _summary_lines(group: list[Standing]) -> list[str]:
     first = group[0]
     head = ["policy", "moved", "within", "dominated", "failed", "regret: time", "data"]
-    title = f"all {first.traces} traces: {case_title(first.bandwidth, first.ceiling_s)}"
+    title = f"all {first.traces} traces; {case_title(first.bandwidth, first.ceiling_s)}"
     return [title, "", *_aligned([head, *map(_summary_cells, group)])]
 
 
@@ -259,11 +262,11 @@ def _summary_cells(one: Standing) -> list[str]:
     ]
 
 
-def _by_case(ones: list[Standing]) -> list[tuple[tuple[Changes, float], list[Standing]]]:
+def _by_case(ones: list[Standing]) -> list[list[Standing]]:
     found: dict[tuple[Changes, float], list[Standing]] = {}
     for one in ones:
         found.setdefault((one.bandwidth, one.ceiling_s), []).append(one)
-    return list(found.items())
+    return list(found.values())
 
 
 def _extrapolation(replayed: Replayed) -> list[str]:
@@ -279,7 +282,8 @@ def _extrapolation(replayed: Replayed) -> list[str]:
     n = sum(len(case.outcomes) for case in replayed.cases)
     most = max(beyond, key=lambda outcome: outcome.extrapolated_s)
     return [
-        f"{len(beyond)} of {n} replays go on after the trace's end, where it is repeated: "
+        f"{len(beyond)} of {n} replays {'goes' if len(beyond) == 1 else 'go'} on after the trace's "
+        f"end, where it is repeated: "
         f"{most.policy} for {format_duration(most.extrapolated_s)} of guest time, of which "
         f"{format_duration(replayed.facts.observed_s)} were observed"
     ]
