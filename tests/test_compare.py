@@ -33,7 +33,8 @@ def test_regret_by_hand():
     ("one", "within"),
     [
         (outcome(downtime_s=0.3), True),
-        (outcome(downtime_s=0.3001), False),
+        (outcome(downtime_s=0.306), True),  # 2 % more: what the devices' state takes
+        (outcome(downtime_s=0.3061), False),
         (outcome(end="cancelled"), False),
         (STUCK, False),
     ],

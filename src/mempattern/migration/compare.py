@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mempattern.migration.policies.oracle import TOLERANCE
 from mempattern.migration.simulate import Outcome
 
 ORACLE = "oracle"
@@ -34,8 +35,8 @@ class Judged:
 
 
 def is_within(outcome: Outcome, ceiling_s: float) -> bool:
-    """Whether the guest moved, and stood still for at most so long."""
-    return outcome.success and outcome.downtime_s <= ceiling_s
+    """Whether the guest moved, and stood still for at most so long, with the oracle's tolerance."""
+    return outcome.success and outcome.downtime_s <= ceiling_s * (1 + TOLERANCE)
 
 
 def regret(outcome: Outcome, oracle: Outcome) -> Regret | None:

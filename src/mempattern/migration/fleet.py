@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -11,14 +11,13 @@ from typing import Any, Literal, Protocol
 from mempattern.errors import MempatternError, UsageError
 from mempattern.migration.bandwidth import Bandwidth
 from mempattern.migration.memory import CHUNK_PAGES
-from mempattern.migration.named import error_text, named_policies
-from mempattern.migration.policies import Policy
+from mempattern.migration.named import Maker, error_text, named_policies
 from mempattern.migration.simulate import Outcome, simulate
 from mempattern.migration.traces import MEMORY_SHARE, Facts, read_migrant
 
 Changes = tuple[tuple[float, float], ...]
 """Of a bandwidth: moments in seconds, from 0 on, and the bytes/s from each."""
-Policies = Sequence[str] | Mapping[str, Callable[[], Policy]]
+Policies = Sequence[str] | Mapping[str, Maker]
 
 
 class HasExecutor(Protocol):

@@ -14,13 +14,16 @@ from types import ModuleType
 from typing import Any
 
 from mempattern.errors import MissingPackageError, UsageError
-from mempattern.migration.policies import POLICIES, Policy
+from mempattern.migration.policies.base import Policy
+from mempattern.migration.policies.registry import POLICIES
 
+Maker = Callable[[], Policy] | None
+"""Of a policy; None stands for the oracle."""
 ALL = "all"
 """Stands for every policy of the library."""
 
 
-def named_policies(names: Sequence[str]) -> dict[str, Callable[[], Policy]]:
+def named_policies(names: Sequence[str]) -> dict[str, Maker]:
     """What makes each of them, by name. "FILE.py:NAME" and "module:NAME" are a class of one's own
     that derives from `Policy` and is made without arguments, or a function that was compiled by
     `mempattern.jit.policy`; it goes by NAME. Names that are given twice count once.
@@ -28,11 +31,11 @@ def named_policies(names: Sequence[str]) -> dict[str, Callable[[], Policy]]:
     Raises `UsageError` for an unknown name, for a file or a module that does not load, for a NAME
     that is none of its policies or another policy's name, and for one that cannot be made.
     """
-    found: dict[str, Callable[[], Policy]] = {}
+    found: dict[str, Maker] = {}
     origins: dict[str, str] = {}
     for name in names:
         if name == ALL:
-            more: dict[str, Callable[[], Policy]] = dict(POLICIES)
+            more: dict[str, Maker] = dict(POLICIES)
         elif ":" in name:
             more = {name.rpartition(":")[2]: _own(name)}
         elif name in POLICIES:
