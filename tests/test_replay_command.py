@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -435,13 +436,13 @@ def test_processes_end_when_it_is_interrupted(hot_trace, idle_trace, tmp_path):
     )
     while not flag.exists():
         assert process.poll() is None
-        os.sched_yield()
+        time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
     assert err == "mempattern: interrupted: none of 2 traces was replayed\n"
     while is_there(process.pid):  # the last ones end when they see that it did
-        os.sched_yield()
+        time.sleep(0.01)
 
 
 def is_there(group):
