@@ -165,10 +165,11 @@ def test_zero_pages_that_the_trace_tells(tmp_path, capsys):
     assert said["forecasts"][3]["sent_bytes"]["middle"] < 25_600 * 4104 / 5
 
 
-def test_a_trace_that_memory_does_not_hold(tmp_path, capsys, monkeypatch):
-    trace = write(tmp_path / "t.mpt", intervals(idle, 40))
-    monkeypatch.setattr("mempattern.cli.predict._MOST_MEMORY", 1e-9)
-    assert main(["predict", str(trace), *ASK]) == 2
+def test_a_trace_that_memory_does_not_hold(hot_trace, capsys, monkeypatch):
+    """26 lines of 64 bytes are kept of each of its 60 intervals."""
+    for there, code in [(2 * 26 * 64 * 60, 0), (2 * 26 * 64 * 60 - 2, 2)]:
+        monkeypatch.setattr("mempattern.migration.traces._machine_bytes", lambda n=there: n)
+        assert main(["predict", hot_trace, *ASK]) == code
     assert "record for a shorter time or in longer intervals" in capsys.readouterr().err
 
 

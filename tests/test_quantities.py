@@ -12,9 +12,12 @@ from mempattern.quantities import (
     BYTES,
     DURATIONS,
     format_bandwidth,
+    format_changing_bandwidth,
     format_duration,
     format_range,
+    format_size,
     parse_bandwidth,
+    parse_changing_bandwidth,
     parse_duration,
     parse_pages,
     parse_size,
@@ -138,3 +141,40 @@ def test_ranges():
     assert format_range(3, 3, 3) == "3"
     assert format_duration(0.9997) == "1 s"
     assert format_bandwidth(1.25e9) == "10 Gbit/s"
+
+
+@pytest.mark.parametrize(
+    ("text", "changes", "again"),
+    [
+        ("1Gbit", [(0, 125e6)], "1 Gbit/s"),
+        ("1Gbit+200Mbit@10s", [(0, 125e6), (10, 25e6)], "1 Gbit/s, 200 Mbit/s from 10 s on"),
+        ("1e+9bit + 8e+6bit@1e+0s", [(0, 125e6), (1, 1e6)], "1 Gbit/s, 8 Mbit/s from 1 s on"),
+        ("+1MB/s+2MB/s@50ms+3MB/s@1m", [(0, 1e6), (0.05, 2e6), (60, 3e6)],
+         "8 Mbit/s, 16 Mbit/s from 50 ms on, 24 Mbit/s from 60 s on"),
+    ],
+)  # fmt: skip
+def test_bandwidths_that_change(text, changes, again):
+    found = parse_changing_bandwidth(text)
+    assert [pytest.approx(change) for change in changes] == list(found)
+    assert format_changing_bandwidth(found) == again
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "is not a bandwidth"), ("1Gbit+", "does not say from when on"),
+        ("1Gbit+2Gbit", "'2Gbit' does not say from when on"), ("1Gbit@10s", "as in 10Gbit"),
+        ("1Gbit+2Gbit@10", "has no unit"), ("1Gbit+@10s", "is not a bandwidth"),
+        ("1Gbit+2Gbit@0s", "not positive"), ("1Gbit+2Gbit@5s+3Gbit@5s", "do not rise"),
+        ("1Gbit+2Gbit@5s+3Gbit@4s", "do not rise"), ("1Gbit+2Gbit@5s@6s", "has the unit 's@6s'"),
+    ],
+)  # fmt: skip
+def test_changes_that_make_no_sense(text, says):
+    with pytest.raises(UsageError, match=says):
+        parse_changing_bandwidth(text)
+
+
+def test_sizes_are_shown_with_three_digits():
+    assert [format_size(n) for n in (0, 5, 1023, 1024, 130_023_424, 5 * 2**40)] == [
+        "0 B", "5 B", "1023 B", "1 KiB", "124 MiB", "5 TiB",
+    ]  # fmt: skip

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from mempattern.errors import UsageError
 
 _QUANTITY = re.compile(r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*(.*)", re.DOTALL)
 _RATE = re.compile(r"([kKmMgGtT]?)(i?)(B|b|bits?)(?:/s|ps)?")
 _SIZE = re.compile(r"([kKmMgGtT]?)(i?)B")
+_CHANGE = re.compile(r"(?<=[^eE])\+")
 _POWER = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _SECONDS = {
     "us": 1e-6, "\u00b5s": 1e-6, "\u03bcs": 1e-6, "ms": 1e-3, "s": 1.0,
@@ -72,6 +73,39 @@ def parse_pages(text: str, page_bytes: int) -> int:
         raise UsageError(
             f"{text!r} is neither a number of pages, as in 20000, nor {_SIZED}"
         ) from None
+
+
+def parse_changing_bandwidth(text: str) -> tuple[tuple[float, float], ...]:
+    """Moments in seconds, from 0 on, and the bytes/s from each: "1Gbit+200Mbit@10s" is 1 Gbit/s,
+    and 200 Mbit/s from 10 seconds on.
+
+    Raises `UsageError` for what is none, and for moments that do not rise.
+    """
+    first, *later = _CHANGE.split(text)
+    changes = [(0.0, parse_bandwidth(first))]
+    for change in later:
+        bandwidth, at, moment = change.partition("@")
+        if not at:
+            raise UsageError(
+                f"{change!r} does not say from when on; write a change as in 1Gbit+200Mbit@10s"
+            )
+        changes.append((parse_duration(moment), parse_bandwidth(bandwidth)))
+        if changes[-1][0] <= changes[-2][0]:
+            raise UsageError(f"the moments of {text!r} do not rise")
+    return tuple(changes)
+
+
+def format_size(n_bytes: float) -> str:
+    """12.3 MiB"""
+    unit, name = _rung(n_bytes, BYTES)
+    return f"{_digits(n_bytes / unit)} {name}"
+
+
+def format_changing_bandwidth(changes: Sequence[tuple[float, float]]) -> str:
+    """1 Gbit/s, 200 Mbit/s from 10 s on"""
+    (_, first), *later = changes
+    texts = [f"{format_bandwidth(Bps)} from {format_duration(at_s)} on" for at_s, Bps in later]
+    return ", ".join([format_bandwidth(first), *texts])
 
 
 def format_bandwidth(bandwidth_Bps: float) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from mempattern.cli.exits import USAGE
 from mempattern.errors import RegionError, UsageError
 from mempattern.quantities import parse_bandwidth, parse_duration
 from mempattern.regions import GROUP_PAGES, check_group_pages
+
+_Value = TypeVar("_Value", bound=Any)
 
 
 class Parser(argparse.ArgumentParser):
@@ -67,10 +69,10 @@ def add_group_pages(parser: argparse.ArgumentParser) -> None:
                         help=f"pages in a group (default {GROUP_PAGES})")  # fmt: skip
 
 
-def quantity(parse: Callable[[str], float]) -> Callable[[str], float]:
+def quantity(parse: Callable[[str], _Value]) -> Callable[[str], _Value]:
     """Of `mempattern.quantities`, with the error that argparse shows."""
 
-    def parsed(text: str) -> float:
+    def parsed(text: str) -> _Value:
         try:
             return parse(text)
         except UsageError as error:

@@ -10,6 +10,7 @@ from mempattern.migration.advice import Advice, Recommendation
 from mempattern.migration.outlook import Outlook, Range
 from mempattern.migration.recording import Recording
 from mempattern.migration.settings import qmp_commands, virsh_commands
+from mempattern.migration.traces import Facts
 from mempattern.quantities import (
     BYTES,
     DURATIONS,
@@ -18,7 +19,7 @@ from mempattern.quantities import (
     format_duration,
     format_range,
 )
-from mempattern.report.units import format_bytes, format_seconds
+from mempattern.report.recorded import trace_line
 
 FORECAST = "mempattern.forecast/1"
 _NEEDED: tuple[tuple[str, Ladder | None], ...] = (
@@ -51,7 +52,7 @@ class Predicted:
 def lines(predicted: Predicted) -> list[str]:
     """The trace, the table, what to do, and what limits the trust in it."""
     recording, advice = predicted.recording, predicted.advice
-    found = [_trace_line(recording), "", *_table(advice), ""]
+    found = [trace_line(Facts.of(recording)), "", *_table(advice), ""]
     for one in advice.recommendations:
         if one.bandwidth_Bps in predicted.asked_Bps:
             found += [f"At {format_bandwidth(one.bandwidth_Bps)}: {one.sentence}"]
@@ -64,19 +65,6 @@ def lines(predicted: Predicted) -> list[str]:
                      *predicted.all_notes)
     ]  # fmt: skip
     return found
-
-
-def _trace_line(recording: Recording) -> str:
-    n = len(recording.regions)
-    text = (
-        f"{format_bytes(recording.n_pages * recording.page_bytes)} in {n} "
-        f"region{'s' if n != 1 else ''}, observed for {format_seconds(recording.duration_s)} "
-        f"in {len(recording)} interval{'s' if len(recording) != 1 else ''}; "
-        f"{format_bytes(recording.touched_pages * recording.page_bytes)} were written"
-    )
-    if recording.period_s is not None:
-        text += f", again every {format_duration(recording.period_s)}"
-    return text
 
 
 def _table(advice: Advice) -> list[str]:

@@ -1,0 +1,244 @@
+"""`mempattern replay`: what each policy would have made of the migration of a traced VM."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import closing, contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, BinaryIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from mempattern.cli.arguments import count, quantity
+from mempattern.cli.exits import FAILED, INTERRUPTED, TERMINATED, UNWRITTEN, UsageFault, note
+from mempattern.cli.migration import CHUNKS, add_how, several
+from mempattern.cli.recording import check_output
+from mempattern.errors import UsageError
+from mempattern.migration.bandwidth import Bandwidth
+from mempattern.migration.compare import ORACLE
+from mempattern.migration.fleet import Replayed, Settings, replay
+from mempattern.migration.named import ALL, named_policies
+from mempattern.migration.traces import MEMORY_SHARE
+from mempattern.quantities import parse_changing_bandwidth, parse_duration
+from mempattern.report.jsonlines import print_json
+from mempattern.report.replay import Replays, lines, replay_object
+
+_PICTURES = (".png", ".svg")
+
+
+def add_to(commands: Any) -> None:
+    command = commands.add_parser(
+        "replay",
+        help="compare policies on the migration of a traced VM",
+        description=__doc__,
+    )
+    add = command.add_argument
+    add("files", type=Path, nargs="+", metavar="FILE.mpt", help="what mempattern-trace -o wrote")
+    add("--policy", type=_names, default=[ALL], metavar="NAME[,NAME...]",
+        help="those to replay (default all); one's own as in FILE.py:NAME or module:NAME",
+    )  # fmt: skip
+    add("--bandwidth", type=several(parse_changing_bandwidth), required=True, metavar="B[,B...]",
+        help="of the link, as in 10Gbit or 1.25GB/s; as in 1Gbit+200Mbit@10s if it changes",
+    )  # fmt: skip
+    add("--max-downtime", type=several(parse_duration), required=True, metavar="D[,D...]",
+        help="for which the guest may stand still, as in 300ms")  # fmt: skip
+    add("--downtime-limit", type=quantity(parse_duration), default="300ms", metavar="D",
+        help="QEMU's setting, until a policy changes it (default 300ms)")  # fmt: skip
+    add("--start", type=quantity(parse_duration), default=0.0, metavar="T",
+        help="how far into the trace the migration begins (default at its beginning)")  # fmt: skip
+    add("--past-end", choices=("loop", "refuse"), default="loop",
+        help="what comes after a trace's end: it again (default), or the end of the replay",
+    )  # fmt: skip
+    add_how(command)
+    add("--jobs", type=count, metavar="N",
+        help="traces to replay at a time (default one a processor)")  # fmt: skip
+    add("--json", action="store_true", help="one object on stdout")
+    add("--parquet", type=Path, metavar="FILE", help="also write a table for other tools")
+    add("--plot", type=_picture, metavar="FILE.png|svg", help="also draw time against downtime")
+    add("--force", action="store_true", help="overwrite files that exist")
+    command.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    paths = list(dict.fromkeys(map(str, options.files)))
+    jobs = min(options.jobs or len(os.sched_getaffinity(0)), len(paths))
+    outputs = _outputs(options, len(paths))
+    names = list(dict.fromkeys([*options.policy, ORACLE]))
+    settings = Settings(
+        downtime_limit_s=options.downtime_limit,
+        start_s=options.start,
+        past_end=options.past_end,
+        zero_pages=options.zero_pages,
+        chunk_pages=CHUNKS[options.accel],
+        patience_s=options.max_time,
+        memory_share=MEMORY_SHARE / jobs,
+    )
+    try:
+        named_policies(names)
+        bandwidths = [Bandwidth(*changes) for changes in options.bandwidth]
+    except UsageError as error:
+        raise UsageFault(str(error)) from None
+    done: list[Replayed] = []
+    ended = _Ended()
+    with ended, _progress(len(paths)) as advance, _pool(jobs) as pool:
+        running = replay(
+            paths, names, bandwidths, options.max_downtime, settings, executor=pool
+        )  # fmt: skip
+        with closing(running):
+            for replayed in running:
+                done.append(replayed)
+                advance()
+    done.sort(key=lambda replayed: paths.index(replayed.path))
+    left = tuple(path for path in paths if path not in {replayed.path for replayed in done})
+    return _show(Replays(tuple(done), left), options, outputs, ended.code)
+
+
+# ---- what is shown and written -------------------------------------------------------------------
+
+_Output = tuple[Path, Callable[[Replays, BinaryIO], None]]
+
+
+def _outputs(options: argparse.Namespace, n_traces: int) -> list[_Output]:
+    """Files to write, each with what writes it; before there is anything to lose."""
+    found: list[_Output] = []
+    if options.parquet is not None:
+        parquet = importlib.import_module("mempattern.report.parquet")
+        found.append((options.parquet, parquet.write_parquet))
+    if options.plot is not None:
+        pareto = importlib.import_module("mempattern.report.pareto")
+        kind = options.plot.suffix[1:].lower()
+        try:
+            pareto.check_panels(n_traces * len(options.bandwidth) * len(options.max_downtime))
+        except UsageError as error:
+            raise UsageFault(str(error)) from None
+        found.append((options.plot, lambda replays, file: pareto.draw(replays, file, kind)))
+    for path, _ in found:
+        check_output(path, options.force)
+    return found
+
+
+def _show(replays: Replays, options: argparse.Namespace, outputs: list[_Output], code: int) -> int:
+    for replayed in replays.results:
+        if replayed.error:
+            named = replayed.path in replayed.error
+            note("mempattern", replayed.error if named else f"{replayed.path}: {replayed.error}")
+            code = code or FAILED
+    if replays.unfinished:
+        note("mempattern", _interruption(len(replays.results), len(replays.unfinished)))
+    if any(replayed.cases for replayed in replays.results):
+        for path, write in outputs:
+            try:
+                _write(path, write, replays)
+            except OSError as error:
+                note("mempattern", f"{path} cannot be written: {error.strerror or error}")
+                code = code or UNWRITTEN
+    if options.json:
+        print_json(replay_object(replays))
+    elif shown := lines(replays):
+        print("\n".join(shown))
+    return code
+
+
+def _interruption(done: int, left: int) -> str:
+    if not done:
+        return f"interrupted: none of {done + left} traces was replayed"
+    were = "was replayed, and is" if done == 1 else "were replayed, and are"
+    return f"interrupted: {done} of {done + left} traces {were} all that is shown"
+
+
+def _write(path: Path, write: Callable[[Replays, BinaryIO], None], replays: Replays) -> None:
+    """All of it or nothing."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            write(replays, file)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+# ---- how it runs ---------------------------------------------------------------------------------
+
+
+class _Ended:
+    """Ctrl-C and SIGTERM end what is within, and not the command. `code` is its exit code."""
+
+    def __init__(self) -> None:
+        self.code = 0
+        self._signal = INTERRUPTED
+        self._before: Any = None
+
+    def __enter__(self) -> None:
+        self._before = signal.signal(signal.SIGTERM, self._take)
+
+    def _take(self, _number: int, _frame: FrameType | None) -> None:
+        self._signal = TERMINATED
+        raise KeyboardInterrupt
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+        signal.signal(signal.SIGTERM, self._before)
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self.code = self._signal
+            return True
+        return False
+
+
+@contextmanager
+def _pool(jobs: int) -> Iterator[Executor | None]:
+    """None for one job, which is done here."""
+    if jobs == 1:
+        yield None
+        return
+    context = multiprocessing.get_context("forkserver")  # a fork would copy our threads' locks
+    context.set_forkserver_preload(["mempattern.migration.fleet"])
+    before = set(multiprocessing.active_children())
+    with ProcessPoolExecutor(jobs, context, initializer=_leave_signals) as pool:
+        try:
+            yield pool
+        except BaseException:
+            for child in set(multiprocessing.active_children()) - before:
+                child.terminate()
+            raise
+
+
+def _leave_signals() -> None:
+    """Ctrl-C goes to all processes of a terminal; the first one ends the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def _progress(n_traces: int) -> Iterator[Callable[[], None]]:
+    """A bar on stderr, on a terminal; what says that one more is done."""
+    console = Console(stderr=True)
+    if not console.is_terminal or console.is_dumb_terminal:
+        yield lambda: None
+        return
+    columns = TextColumn("replaying"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=n_traces)
+        yield lambda: progress.advance(task)
+
+
+# ---- arguments -----------------------------------------------------------------------------------
+
+
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise argparse.ArgumentTypeError(f"{text!r} has an empty name")
+    return names
+
+
+def _picture(text: str) -> Path:
+    path = Path(text)
+    if path.suffix.lower() not in _PICTURES:
+        raise argparse.ArgumentTypeError(f"must end in .png or .svg, not {text!r}")
+    return path
