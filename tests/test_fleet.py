@@ -15,8 +15,8 @@ from mempattern.migration.bandwidth import Bandwidth
 from mempattern.migration.fleet import Settings, replay
 from mempattern.migration.named import named_policies
 from mempattern.migration.policies.qemu import Relaxed, Stock
-from mempattern.migration.policies.registry import POLICIES
 from mempattern.migration.recording import Recording
+from mempattern.migration.registry import POLICIES
 from mempattern.migration.simulate import simulate
 from mempattern.trace import TraceReader
 

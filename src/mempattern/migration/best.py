@@ -8,12 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from mempattern.interval import Interval
-from mempattern.migration.plan import Plan, plan
+from mempattern.migration.plan import Means, Plan, plan
 from mempattern.migration.policies.base import NOTHING, Action, Pass, Policy, Progress, Task
 from mempattern.migration.recording import Recording
 from mempattern.stats import group_counts
 
 _LEAST_INTERVALS = 10
+_LAST = Means.THROTTLE
 _WATCHED = 400
 """Intervals that are kept for another plan."""
 _LATE = 1.1
@@ -26,9 +27,9 @@ class Best(Policy):
     """Plays the migration out before it begins, and follows the plan that this makes.
 
     What was observed before tells, or else what was watched during the first pass. A plan that does
-    not come true is made anew. While the limit is above QEMU's own it does not wait for a pass to
-    end: it stops the guest as soon as what is pending, with all that was written since, is little
-    enough.
+    not come true is made anew, by the next means. While the limit is above QEMU's own it does not
+    wait for a pass to end: it stops the guest as soon as what is pending, with all that was written
+    since, is little enough.
     """
 
     poll_s = 0.1
@@ -51,16 +52,17 @@ class Best(Policy):
 
     def after(self, done: Pass) -> Action:
         self._written.clear()
-        if self._plan is None or done.at_s > self._until_s:
-            if len(self._intervals) < _LEAST_INTERVALS:
-                return NOTHING
-            watched = Recording(list(self._intervals))
-            return self._follow(plan(watched, self._task), done.at_s, throttles=True)
-        return Action(throttle=self._plan.throttle)
+        if self._plan is not None and done.at_s <= self._until_s:
+            return Action(throttle=self._plan.throttle)
+        if len(self._intervals) < _LEAST_INTERVALS:
+            return NOTHING
+        means = Means.LIMIT if self._plan is None else Means(min(self._plan.means + 1, _LAST))
+        watched = Recording(list(self._intervals))
+        return self._follow(plan(watched, self._task, means), done.at_s, throttles=True)
 
     def poll(self, now: Progress) -> Action:
         self._Bps.append(now.bandwidth_Bps)
-        if self._plan is None or not self._plan.is_early or not min(self._Bps):
+        if self._plan is None or self._plan.means is Means.LIMIT or not min(self._Bps):
             return NOTHING
         most_pages = now.pending_pages + self._written.most_pages
         most_s = most_pages * now.page_bytes / min(self._Bps)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mempattern.migration.policies.oracle import TOLERANCE
+from mempattern.migration.oracle import TOLERANCE
 from mempattern.migration.simulate import Outcome
 
 ORACLE = "oracle"

@@ -15,7 +15,7 @@ from typing import Any
 
 from mempattern.errors import MissingPackageError, UsageError
 from mempattern.migration.policies.base import Policy
-from mempattern.migration.policies.registry import POLICIES
+from mempattern.migration.registry import POLICIES
 
 Maker = Callable[[], Policy] | None
 """Of a policy; None stands for the oracle."""

@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from enum import IntEnum
 
 from mempattern.migration.forecast import Migrations, memories
 from mempattern.migration.memory import CHUNK_PAGES
-from mempattern.migration.outlook import Outlook
 from mempattern.migration.policies.base import Action, Pass, Policy, Task
 from mempattern.migration.recording import Recording
 
 _WORTH = 0.01
 """A longer downtime must make the migration so much shorter."""
 _HALVINGS = 6
+_PATIENT = 3
+"""Times the first pass."""
 _GENTLE = 1.5
 """Times the least guest time that any throttle would take, for a gentler one."""
 _THROTTLES = (0.2, 0.4, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+
+
+class Means(IntEnum):
+    """To make a migration end, in the order in which they are turned to."""
+
+    LIMIT = 0
+    """QEMU's own limit, or a lower one."""
+    CEILING = 1
+    """A limit up to the ceiling."""
+    THROTTLE = 2
+    """And less time for the guest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +41,7 @@ class Plan:
     """After the first pass; 0 where the limit is enough."""
     within_s: float
     """It is expected to take at most so long; the patience, if it is not expected to end."""
-    is_early: bool
-    """The limit is above QEMU's own, with which the migration would not end."""
+    means: Means
 
 
 class _Throttled(Policy):
@@ -42,35 +54,37 @@ class _Throttled(Policy):
         return self._action
 
 
-def plan(observed: Recording, task: Task) -> Plan:
+def plan(observed: Recording, task: Task, at_least: Means = Means.LIMIT) -> Plan:
     """For a migration that begins now, of a guest that goes on as it was observed.
 
     Where QEMU's own limit lets it end, no limit above that is set; where it does not, none above
     the ceiling. Of the limits up to there it is the smallest with which the migration takes hardly
     longer. Where the ceiling does not let it end either, the guest is throttled after the first
-    pass, as little as possible.
+    pass, as little as possible. `at_least` leaves out what was tried in vain.
     """
     zero_pages = min(task.zero_pages, observed.n_pages - observed.touched_pages)
     migrations = Migrations(
         observed, memories(observed, None, zero_pages, CHUNK_PAGES), task.bandwidth_Bps,
         patience_s=task.patience_s,
     )  # fmt: skip
-    limit_s = min(task.downtime_limit_s, task.ceiling_s)
-    outlook = migrations.outlook(limit_s)
-    if outlook.converges is not False:
-        return _least(migrations, limit_s, outlook, task, is_early=False)
-    outlook = migrations.outlook(task.ceiling_s)
-    if outlook.converges is not False:
-        return _least(migrations, task.ceiling_s, outlook, task, is_early=True)
+    limits_s = {
+        Means.LIMIT: min(task.downtime_limit_s, task.ceiling_s),
+        Means.CEILING: task.ceiling_s,
+    }
+    for means, limit_s in limits_s.items():
+        if means >= at_least and migrations.outlook(limit_s).converges is not False:
+            return _least(migrations, limit_s, means, task, zero_pages)
     return _throttled(migrations, task)
 
 
 def _least(
-    migrations: Migrations, limit_s: float, outlook: Outlook, task: Task, *, is_early: bool
+    migrations: Migrations, limit_s: float, means: Means, task: Task, zero_pages: int
 ) -> Plan:
-    """The smallest limit that is as good as this one."""
-    assert outlook.total_s is not None
-    if outlook.converges:
+    """With the smallest limit that is as good as this one. Where it is not known whether it will do,
+    it gets as long as half of those courses take that end; at the ceiling not for ever, though.
+    """
+    outlook = migrations.outlook(limit_s)
+    if outlook.converges and outlook.total_s is not None:
         enough_s = outlook.total_s.middle * (1 + _WORTH)
         for _ in range(_HALVINGS):
             shorter = migrations.outlook(limit_s / 2)
@@ -79,8 +93,15 @@ def _least(
             if shorter.total_s.middle > enough_s:
                 break
             limit_s, outlook = limit_s / 2, shorter
-    within_s = task.patience_s if outlook.total_s is None else outlook.total_s.high
-    return Plan(limit_s, 0.0, within_s, is_early)
+    if outlook.total_s is None:
+        return Plan(limit_s, 0.0, task.patience_s, means)
+    if outlook.converges:
+        return Plan(limit_s, 0.0, outlook.total_s.high, means)
+    within_s = outlook.total_s.middle
+    if means is Means.CEILING:
+        sent_pages = task.n_pages - zero_pages
+        within_s = min(within_s, _PATIENT * sent_pages * migrations.page_s)
+    return Plan(limit_s, 0.0, within_s, means)
 
 
 def _throttled(migrations: Migrations, task: Task) -> Plan:
@@ -93,5 +114,5 @@ def _throttled(migrations: Migrations, task: Task) -> Plan:
     most_s = _GENTLE * min((one.throttled_s for one in ended.values()), default=0.0)
     for throttle, outlook in ended.items():
         if outlook.throttled_s <= most_s and outlook.total_s is not None:
-            return Plan(task.ceiling_s, throttle, outlook.total_s.high, is_early=True)
-    return Plan(task.ceiling_s, 0.0, task.patience_s, is_early=True)
+            return Plan(task.ceiling_s, throttle, outlook.total_s.high, Means.THROTTLE)
+    return Plan(task.ceiling_s, 0.0, task.patience_s, Means.THROTTLE)
