@@ -80,8 +80,10 @@ def plan(observed: Recording, task: Task, at_least: Means = Means.LIMIT) -> Plan
 def _least(
     migrations: Migrations, limit_s: float, means: Means, task: Task, zero_pages: int
 ) -> Plan:
-    """With the smallest limit that is as good as this one. Where it is not known whether it will do,
-    it gets as long as half of those courses take that end; at the ceiling not for ever, though.
+    """With the smallest limit that is as good as this one.
+
+    Where it is not known whether it will do, it gets as long as half of those courses take that
+    end; at the ceiling not for ever, though.
     """
     outlook = migrations.outlook(limit_s)
     if outlook.converges and outlook.total_s is not None:
