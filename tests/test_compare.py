@@ -46,9 +46,9 @@ def test_within_the_ceiling(one, within):
 @pytest.mark.parametrize(
     ("better", "worse"),
     [
-        (outcome(), outcome(total_s=10.1)),
+        (outcome(), outcome(total_s=10.11)),
         (outcome(), outcome(sent_bytes=1.1e9)),
-        (outcome(), outcome(downtime_s=0.21)),
+        (outcome(), outcome(downtime_s=0.211)),
         (outcome(), outcome(throttled_s=0.1)),
         (outcome(), outcome(postcopy_pages=1.0)),
         (outcome(passes=9, extrapolated_s=9.0), outcome(total_s=11.0, downtime_s=0.3)),
@@ -63,6 +63,7 @@ def test_domination_by_hand(better, worse):
     ("one", "other"),
     [
         (outcome(), outcome("twin")),
+        (outcome(), outcome(total_s=10.09, downtime_s=0.209)),  # too little to tell
         (outcome(total_s=9.0), outcome(downtime_s=0.1)),
         (outcome(total_s=9.0, throttled_s=2.0), outcome()),
         (outcome(total_s=5.0, downtime_s=0.002, postcopy_pages=9.0), outcome()),

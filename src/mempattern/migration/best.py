@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 import numpy as np
 import numpy.typing as npt
 
 from mempattern.interval import Interval
-from mempattern.migration.plan import Means, Plan, plan
+from mempattern.migration.plan import WORTH, Means, Plan, plan
 from mempattern.migration.policies.base import NOTHING, Action, Pass, Policy, Progress, Task
 from mempattern.migration.recording import Recording
 from mempattern.stats import group_counts
@@ -19,6 +20,10 @@ _WATCHED = 400
 """Intervals that are kept for another plan."""
 _LATE = 1.1
 """Times what a plan said it would take at most, and it is made anew."""
+_WORTH_S = 0.01
+"""No downtime is worth shortening below it."""
+_SPARE = 1.5
+"""Times what was written lately, for what may be written in the pass to come."""
 _POLLS = 10
 """Of the bandwidth, the least of which counts."""
 
@@ -53,7 +58,7 @@ class Best(Policy):
     def after(self, done: Pass) -> Action:
         self._written.clear()
         if self._plan is not None and done.at_s <= self._until_s:
-            return Action(throttle=self._plan.throttle)
+            return Action(self._lower_limit_s(done) or self._plan.limit_s, self._plan.throttle)
         if len(self._intervals) < _LEAST_INTERVALS:
             return NOTHING
         means = Means.LIMIT if self._plan is None else Means(min(self._plan.means + 1, _LAST))
@@ -67,6 +72,25 @@ class Best(Policy):
         most_pages = now.pending_pages + self._written.most_pages
         most_s = most_pages * now.page_bytes / min(self._Bps)
         return Action(stop=True) if most_s <= self._plan.limit_s else NOTHING
+
+    def _lower_limit_s(self, done: Pass) -> float | None:
+        """Where QEMU would stop the guest now, and one more pass is hardly longer but leaves less
+        than half as much: the limit that lets it do so."""
+        assert self._plan is not None
+        pending_s = done.pending_bytes / (done.bandwidth_Bps or math.inf)
+        if self._plan.means is not Means.LIMIT or not _WORTH_S < pending_s <= self._plan.limit_s:
+            return None
+        lately = _Written()
+        for interval in reversed(self._intervals):
+            lately.add(interval)
+            if self._intervals[-1].end_ns - interval.start_ns > pending_s * 1e9:
+                break
+        else:
+            return None
+        again_s = lately.pages * done.page_bytes / done.bandwidth_Bps
+        if again_s > min(WORTH * done.at_s, pending_s / 2):
+            return None
+        return max(_SPARE * again_s, _WORTH_S)
 
     def _follow(self, plan: Plan, now_s: float, *, throttles: bool) -> Action:
         """During the first pass it does not throttle: all is to be sent whatever is written."""
@@ -95,8 +119,11 @@ class _Written:
                 self._bitmaps[region.name] = words.copy()
 
     @property
+    def pages(self) -> int:
+        return sum(int(group_counts(words, words.size * 64).sum())
+                   for words in self._bitmaps.values())  # fmt: skip
+
+    @property
     def most_pages(self) -> int:
         """With as many in the interval that is not over as in the last one."""
-        known = sum(int(group_counts(words, words.size * 64).sum())
-                    for words in self._bitmaps.values())  # fmt: skip
-        return known + self._last_pages
+        return self.pages + self._last_pages

@@ -10,6 +10,9 @@ from mempattern.migration.simulate import Outcome
 
 ORACLE = "oracle"
 """The name of the policy that knows the whole trace."""
+_CLEARLY = 0.01
+_LEAST = (0.01, 0.0, 0.01, 0.01, 0.0)
+"""Of each cost, what is not worth telling apart: in seconds, and in bytes and pages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,8 @@ def regret(outcome: Outcome, oracle: Outcome) -> Regret | None:
 
 
 def dominates(one: Outcome, other: Outcome) -> bool:
-    """Whether it is nowhere worse, and somewhere better, of two that moved the guest (Pareto).
+    """Whether it is nowhere worse, and somewhere clearly better, of two that moved the guest
+    (Pareto): by 1 %, and in times by 10 ms.
 
     Compared are total time, bytes and downtime; and what is taken from the guest otherwise, by
     throttling and by faults after post-copy, so that neither of these wins by what it costs the
@@ -58,8 +62,11 @@ def dominates(one: Outcome, other: Outcome) -> bool:
     """
     if not one.success or not other.success:
         return False
-    ours, theirs = _costs(one), _costs(other)
-    return ours != theirs and all(a <= b for a, b in zip(ours, theirs, strict=True))
+    pairs = list(zip(_costs(one), _costs(other), _LEAST, strict=True))
+    nowhere_worse = all(ours <= theirs for ours, theirs, _ in pairs)
+    return nowhere_worse and any(
+        ours < theirs - max(_CLEARLY * theirs, least) for ours, theirs, least in pairs
+    )
 
 
 def judge(outcomes: Sequence[Outcome], ceiling_s: float) -> list[Judged]:

@@ -11,7 +11,9 @@ from mempattern.migration.memory import CHUNK_PAGES
 from mempattern.migration.policies.base import Action, Pass, Policy, Task
 from mempattern.migration.recording import Recording
 
-_WORTH = 0.01
+_KEPT = 0.98
+"""Of the ceiling: QEMU's measure of the bandwidth goes up and down, and so do the downtimes."""
+WORTH = 0.01
 """A longer downtime must make the migration so much shorter."""
 _HALVINGS = 6
 _PATIENT = 3
@@ -62,19 +64,17 @@ def plan(observed: Recording, task: Task, at_least: Means = Means.LIMIT) -> Plan
     longer. Where the ceiling does not let it end either, the guest is throttled after the first
     pass, as little as possible. `at_least` leaves out what was tried in vain.
     """
+    highest_s = task.ceiling_s * _KEPT
     zero_pages = min(task.zero_pages, observed.n_pages - observed.touched_pages)
     migrations = Migrations(
         observed, memories(observed, None, zero_pages, CHUNK_PAGES), task.bandwidth_Bps,
         patience_s=task.patience_s,
     )  # fmt: skip
-    limits_s = {
-        Means.LIMIT: min(task.downtime_limit_s, task.ceiling_s),
-        Means.CEILING: task.ceiling_s,
-    }
+    limits_s = {Means.LIMIT: min(task.downtime_limit_s, highest_s), Means.CEILING: highest_s}
     for means, limit_s in limits_s.items():
         if means >= at_least and migrations.outlook(limit_s).converges is not False:
             return _least(migrations, limit_s, means, task, zero_pages)
-    return _throttled(migrations, task)
+    return _throttled(migrations, highest_s)
 
 
 def _least(
@@ -87,7 +87,7 @@ def _least(
     """
     outlook = migrations.outlook(limit_s)
     if outlook.converges and outlook.total_s is not None:
-        enough_s = outlook.total_s.middle * (1 + _WORTH)
+        enough_s = outlook.total_s.middle * (1 + WORTH)
         for _ in range(_HALVINGS):
             shorter = migrations.outlook(limit_s / 2)
             if not shorter.converges or shorter.total_s is None:
@@ -106,15 +106,15 @@ def _least(
     return Plan(limit_s, 0.0, within_s, means)
 
 
-def _throttled(migrations: Migrations, task: Task) -> Plan:
+def _throttled(migrations: Migrations, limit_s: float) -> Plan:
     """With the gentlest throttle that does not take so much longer as to take more in all."""
     outlooks = {
-        throttle: migrations.outlook(task.ceiling_s, functools.partial(_Throttled, throttle))
+        throttle: migrations.outlook(limit_s, functools.partial(_Throttled, throttle))
         for throttle in _THROTTLES
     }
     ended = {throttle: one for throttle, one in outlooks.items() if one.converges}
     most_s = _GENTLE * min((one.throttled_s for one in ended.values()), default=0.0)
     for throttle, outlook in ended.items():
         if outlook.throttled_s <= most_s and outlook.total_s is not None:
-            return Plan(task.ceiling_s, throttle, outlook.total_s.high, Means.THROTTLE)
-    return Plan(task.ceiling_s, 0.0, task.patience_s, Means.THROTTLE)
+            return Plan(limit_s, throttle, outlook.total_s.high, Means.THROTTLE)
+    return Plan(limit_s, 0.0, migrations.patience_s, Means.THROTTLE)
