@@ -6,6 +6,7 @@
 #   make slowdown    how much tracing slows redis-server and QEMU guests down, into docs/tracing-cost.md
 #   make migrations  migrate real guests again and record it (hours; root); make forecast holds the
 #                forecast and MP against these and makes the tables and pictures of the docs
+#   make corpus      record again the guests and programs in benches/data/corpus (half an hour; root)
 #   make lint    ruff and mypy
 #   make recordings   record anew what the pictures show; make pictures draws them
 
@@ -14,7 +15,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test test-c test-python bench bench-docs slowdown migrations forecast lint pictures recordings clean headers
+.PHONY: demo test test-c test-python bench bench-docs slowdown migrations forecast corpus lint pictures recordings clean headers
 
 demo: $(VENV)/ready
 	@$(BIN)/mempattern demo
@@ -73,6 +74,12 @@ forecast: $(VENV)/ready
 	    > docs/forecast-results.md
 	$(BIN)/python docs/draw_forecast.py
 	$(BIN)/python benches/classify_choice.py > docs/classify-results.md
+
+# Traces that are there are kept: remove them to record them anew.
+corpus: $(VENV)/ready
+	$(BIN)/python benches/corpus.py benches/data/corpus
+	$(BIN)/python benches/corpus_table.py benches/data/corpus > build/corpus.md
+	mv build/corpus.md benches/data/corpus/README.md
 
 lint: $(VENV)/ready
 	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation -e '.[lint]'

@@ -2,10 +2,10 @@
 
 python benches/corpus.py DIRECTORY [NAME...] [--seconds S]
 
-Each case gives NAME.mpt, collected ten times a second for 40 seconds. Those that exist are kept, so that
-an interrupted run goes on; one that fails is told, and the others are recorded all the same. Needs
-/dev/kvm for the guest program, the right to trace processes, and packages of Debian, which are
-installed when run as root. Nothing is left running, also when this is killed.
+Each case gives NAME.mpt, collected ten times a second for 40 seconds. Those that exist are kept, so
+that an interrupted run goes on; one that fails is told, and the others are recorded all the same.
+Needs /dev/kvm for the guest program, the right to trace processes, and packages of Debian, which
+are installed when run as root. Nothing is left running, also when this is killed.
 """
 
 from __future__ import annotations

@@ -82,7 +82,10 @@ def initramfs(
 
 
 def _cpio(contents: Mapping[str, bytes]) -> Iterator[bytes]:
-    """The "newc" format. Source: Linux Documentation/driver-api/early-userspace/buffer-format.rst"""
+    """The "newc" format.
+
+    Source: Linux Documentation/driver-api/early-userspace/buffer-format.rst
+    """
     folders = {str(parent) for name in contents for parent in Path(name).parents} - {"."}
     entries = [(name, 0o40755, b"") for name in sorted(folders)]
     entries += [(name, 0o100755, data) for name, data in contents.items()]
