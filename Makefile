@@ -77,6 +77,7 @@ forecast: $(VENV)/ready
 
 # Traces that are there are kept: remove them to record them anew.
 corpus: $(VENV)/ready
+	mkdir -p build
 	$(BIN)/python benches/corpus.py benches/data/corpus
 	$(BIN)/python benches/corpus_table.py benches/data/corpus > build/corpus.md
 	mv build/corpus.md benches/data/corpus/README.md

@@ -52,7 +52,7 @@ def kernel() -> tuple[Path, dict[str, str]]:
     depends = _run("apt-cache", "depends", KERNEL)
     package = re.search(r"Depends: (linux-image-\S+)", depends)
     if package is None:
-        raise RuntimeError(f"apt knows no {KERNEL}: apt-get update")
+        raise RuntimeError(f"apt-cache tells no dependency of {KERNEL} on a kernel")
     folder, version = unpacked(package[1])
     return next(folder.glob("boot/vmlinuz-*")), {package[1]: version}
 
@@ -106,5 +106,6 @@ def _run(*command: str, cwd: Path | None = None) -> str:
         command, cwd=cwd, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
     )
     if done.returncode:
-        raise RuntimeError(f"{command[0]} failed: {done.stderr.strip()[-300:]}")
+        advice = "; is `apt-get update` due?" if command[0].startswith("apt") else ""
+        raise RuntimeError(f"{command[0]} failed: {done.stderr.strip()[-300:]}{advice}")
     return done.stdout

@@ -63,13 +63,13 @@ def _lines(said: bytes) -> int:
 
 
 def redis_updates(path: str) -> None:
-    """Overwrites skewed keys of 130 MB, 1600 a second; a value's size changes as it is written."""
+    """Overwrites skewed keys of 130 MB, 800 a second; a value's size changes as it is written."""
     server, rng, n_keys = Server(path), random.Random(SEED), 250_000
     for first in range(0, n_keys, 1000):
         keys = range(first, first + 1000)
         server.ask([_set(key, rng.randrange(200, 600)) for key in keys], _lines)
     for _ in ticks():
-        server.ask([_set(skewed(rng, n_keys), rng.randrange(200, 600)) for _ in range(16)], _lines)
+        server.ask([_set(skewed(rng, n_keys), rng.randrange(200, 600)) for _ in range(8)], _lines)
 
 
 def redis_fills(path: str) -> None:
@@ -92,8 +92,8 @@ def memcached(path: str) -> None:
     for _ in range(n_keys // 500):
         server.ask(sets(500), lambda said: said.count(b"STORED\r\n"))
     for _ in ticks():
-        server.ask(sets(6), lambda said: said.count(b"STORED\r\n"))
-        gets = [b"get key:%d\r\n" % skewed(rng, n_keys) for _ in range(12)]
+        server.ask(sets(3), lambda said: said.count(b"STORED\r\n"))
+        gets = [b"get key:%d\r\n" % skewed(rng, n_keys) for _ in range(6)]
         server.ask(gets, lambda said: said.count(b"END\r\n"))
 
 
@@ -101,7 +101,7 @@ def memcached(path: str) -> None:
 
 
 def sqlite(path: str) -> None:
-    """Updates and inserts with two indexes, 30 to a transaction, 1200 a second, and now and then
+    """Updates and inserts with two indexes, 12 to a transaction, 240 a second, and now and then
     a report over all of it; the pages are in a cache of 192 MB."""
     rng, n_rows = random.Random(SEED), 300_000
     database = sqlite3.connect(path, isolation_level=None)
@@ -114,14 +114,14 @@ def sqlite(path: str) -> None:
     database.execute("create index by_who on row (who)")
     database.execute("create index by_n on row (n, who)")
     database.execute("commit")
-    for i, _ in enumerate(ticks(0.025)):
+    for i, _ in enumerate(ticks(0.05)):
         database.execute("begin")
-        for _ in range(24):
+        for _ in range(10):
             database.execute("update row set n = n + 1 where id = ?", (skewed(rng, n_rows) + 1,))
-        new = [(rng.randrange(20_000), "w" * 250) for _ in range(6)]
+        new = [(rng.randrange(20_000), "w" * 250) for _ in range(2)]
         database.executemany("insert into row (who, what, n) values (?, ?, 0)", new)
         database.execute("commit")
-        if i % 400 == 399:
+        if i % 200 == 199:
             database.execute(
                 "select who, sum(n), max(what) from row group by who order by 2 desc, 3"
             ).fetchall()

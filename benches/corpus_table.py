@@ -24,7 +24,11 @@ recording, and nothing of the memory itself, so the library's own license covers
 RAM is what is traced: a guest's memory, or the spans of a process's writable addresses at the end.
 Dirty pages are counted once an interval; the peak is the busiest interval's rate. Pages touched are
 distinct ones. Of a process its own writes are seen, not those of processes that it shares memory
-with: of PostgreSQL that is one backend. The table has no verdicts, on purpose.
+with: of PostgreSQL that is one backend. What a process has is no guest's RAM: it has no zero pages
+to tell, and parts of its spans are not mapped. The table has no verdicts, on purpose.
+
+Linux runs under TCG alone: the KVM of the machine that these are from runs the guest program, but
+not Linux, which stops in its first instructions.
 
 """
 COLUMNS = (
