@@ -6,7 +6,9 @@
 #   make slowdown    how much tracing slows redis-server and QEMU guests down, into docs/tracing-cost.md
 #   make migrations  migrate real guests again and record it (hours; root); make forecast holds the
 #                forecast and MP against these and makes the tables and pictures of the docs;
-#                make validate holds the simulator against them
+#                make validate holds the simulator against them, make evidence all policies against
+#                each other over them and the corpus
+#   make corpus      record again the guests and programs in benches/data/corpus (half an hour; root)
 #   make lint    ruff and mypy
 #   make recordings   record anew what the pictures show; make pictures draws them
 
@@ -15,7 +17,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test test-c test-python bench bench-docs slowdown migrations forecast validate lint pictures recordings clean headers
+.PHONY: demo test test-c test-python bench bench-docs slowdown migrations forecast validate evidence \
+        corpus lint pictures recordings clean headers
 
 demo: $(VENV)/ready
 	@$(BIN)/mempattern demo
@@ -80,6 +83,19 @@ validate: $(VENV)/ready
 	$(BIN)/python benches/replay_eval.py benches/results/replay.json
 	$(BIN)/python benches/replay_report.py benches/results/replay.json > docs/replay-results.md
 	$(BIN)/python docs/draw_replay.py
+
+evidence: $(VENV)/ready
+	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation -e '.[plot]'
+	$(BIN)/python benches/evidence.py benches/results/evidence.json
+	$(BIN)/python benches/evidence_report.py benches/results/evidence.json > docs/evidence.md
+	$(BIN)/python docs/draw_evidence.py
+
+# Traces that are there are kept: remove them to record them anew.
+corpus: $(VENV)/ready
+	mkdir -p build
+	$(BIN)/python benches/corpus.py benches/data/corpus
+	$(BIN)/python benches/corpus_table.py benches/data/corpus > build/corpus.md
+	mv build/corpus.md benches/data/corpus/README.md
 
 lint: $(VENV)/ready
 	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation -e '.[lint]'
