@@ -17,46 +17,52 @@ from mempattern.migration.simulate import Outcome
 
 BASELINES = [name for name in POLICIES if name not in ("best", "oracle")]
 GOAL = 0.05
-PAGE_BYTES = 4104
+FREE = (
+    "mp, free", "relaxed, smallest limit", "relaxed, MP's downtime", "nova, free",
+    "kubevirt-ramp, free",
+)  # fmt: skip
 
 INTRODUCTION = """\
 # The evidence: policies replayed over recorded traces
 
 <!-- Made by benches/evidence_report.py; do not edit. -->
 
-Each row is a policy of [policies.md](policies.md), replayed by the [simulator](simulate.md) over traces of real
-guests: `make evidence` replays all of them again and makes this page, and `benches/results/evidence.json` has
-every outcome. Three sets of traces:
+Each row is a policy of [policies.md](policies.md), replayed by the [simulator](simulate.md)
+over traces of real guests: `make evidence` replays all of them again and makes this page, and
+`benches/results/evidence.json` has every outcome. Three sets of traces:
 
 {sets}
 
-A recorded migration is replayed over its own link and over one of half the bandwidth, a trace of the corpus over
-100 and 250 Mbit/s and 1 Gbit/s, 10 s after its beginning. Past a trace's end the guest goes on where it looked most as
-it did there; {beyond}.
+A recorded migration is replayed over its own link and over one of half the bandwidth, a trace
+of the corpus over 100 and 250 Mbit/s and 1 Gbit/s, 10 s after its beginning. Past a trace's end
+the guest goes on where it looked most as it did there; {beyond}.
 
-QEMU's downtime limit is 300 ms to begin with. Each migration is given up after ten times what sending all of RAM once
-takes, and at least a minute."""
+QEMU's downtime limit is 300 ms to begin with. Each migration is given up after ten times what
+sending all of RAM once takes, and at least a minute."""
 
 THESIS = """\
 ## The claim of the thesis, in its own terms
 
-"Memory intensive" is what stock QEMU does not migrate within the patience: so its success here is 0 by
-definition, as it was in the thesis by measurement. MP may stop the guest for as long as it takes (up to 10 s), as the
-thesis's does. It is compared with a QEMU that was relaxed until it completes, in the thesis's two possible senses (the
-smallest fixed limit that completes, which nobody knows beforehand; a ramp of limits, Nova's and KubeVirt's, up to the
-same 10 s), and in a third one that the thesis does not have: a fixed limit as high as the downtime that MP takes."""
+"Memory intensive" is what stock QEMU does not migrate within the patience: so its success here
+is 0 by definition, as it was in the thesis by measurement. MP may stop the guest for as long as
+it takes (up to 10 s), as the thesis's does. It is compared with a QEMU that was relaxed until
+it completes, in the thesis's two possible senses (the smallest fixed limit that completes,
+which nobody knows beforehand; a ramp of limits, Nova's and KubeVirt's, up to the same 10 s),
+and in a third one that the thesis does not have: a fixed limit as high as the downtime that MP
+takes."""
 
 CEILING = """\
 ## At an equal downtime ceiling
 
-The stricter question: everybody may stop the guest for one second, or two, and not longer (and 2 %). *Moves* counts the
-migrations that end so, of those that the oracle moves; *elsewhere*, of those that it does not (by throttling or
-deferral). *Over* counts those that end with a longer downtime. *Early* are those of the guests that stock
-would have moved with its 300 ms, and that were stopped for longer. The medians of time, data and regret (against the
-oracle) are of the migrations that the policy and the oracle move; *throttled* is the largest share of a migration's
-time taken from the guest. *Dominated* counts the migrations in which another policy, whether it is in this table's first
-rows or last, was nowhere worse and somewhere clearly better
-([replay.md](replay.md)), or moved the guest where this one did not."""
+The stricter question: everybody may stop the guest for one second, or two, and not longer (and
+2 %). *Moves* counts the migrations that end so, of those that the oracle moves; *elsewhere*, of
+those that it does not (by throttling or deferral). *Over* counts those that end with a longer
+downtime. *Early* are those of the guests that stock would have moved with its 300 ms, and that
+were stopped for longer. The medians of time, data and regret (against the oracle) are of the
+migrations that the policy and the oracle move; *throttled* is the largest share of a
+migration's time taken from the guest. *Dominated* counts the migrations in which another
+policy, whether it is in this table's first rows or last, was nowhere worse and somewhere
+clearly better ([replay.md](replay.md)), or moved the guest where this one did not."""
 
 
 def percent(value: float) -> str:
@@ -90,9 +96,7 @@ def beyond(migrations: list[Migration]) -> str:
 def thesis(free: list[Migration]) -> str:
     rows = []
     for name, some in by_set(free):
-        for policy in ("mp, free", "relaxed, smallest limit", "relaxed, MP's downtime", "nova, free",
-                       "kubevirt-ramp, free"):  # fmt: skip
-            rows.append(thesis_row(name, policy, some))
+        rows += [thesis_row(name, policy, some) for policy in FREE]
     head = ["set", "policy", "success", "downtime", "MP's time against it", "MP's data against it"]
     return table(head, rows)
 
@@ -144,7 +148,7 @@ def rivals_of(policy: str, migration: Migration) -> list[str]:
     """Those that did better."""
     if not migration.moves(policy):
         return [name for name in (*BASELINES, "best") if migration.moves(name)]
-    outcomes = [o for name, o in migration.outcomes.items()]
+    outcomes = list(migration.outcomes.values())
     judged = {one.outcome.policy: one for one in judge(outcomes, migration.ceiling_s)}
     return list(judged[policy].dominated_by)
 

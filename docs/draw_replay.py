@@ -18,7 +18,7 @@ RESULTS = HERE.parent / "benches/results/replay.json"
 PICTURE = HERE / "replay-validation.png"
 SETS = {
     "dev": ("#888888", "o", "looked at while developing"),
-    "held": ("#0b6e4f", "o", "not looked at before"),
+    "held": ("#0b6e4f", "o", "not looked at while developing"),
 }
 FIGURES = (
     ("total_s", 1, "total time, s", (1, 2, 5, 10, 20)),
