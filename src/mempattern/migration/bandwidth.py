@@ -27,12 +27,21 @@ class Bandwidth:
         self._Bps = [positive("bandwidth_Bps", Bps, "bytes/s") for _, Bps in changes]
 
     def at(self, now_s: float) -> float:
+        """Bytes/s at that moment."""
         return self._Bps[bisect.bisect_right(self._starts_s, now_s) - 1]
 
     def change_after(self, now_s: float) -> float:
         """When it changes next; infinite if it does not."""
         number = bisect.bisect_right(self._starts_s, now_s)
         return self._starts_s[number] if number < len(self._starts_s) else math.inf
+
+    def time_for(self, n_bytes: float, now_s: float) -> float:
+        """How long it takes from then on to send so many."""
+        at_s = now_s
+        while (change_s := self.change_after(at_s)) < at_s + n_bytes / self.at(at_s):
+            n_bytes -= (change_s - at_s) * self.at(at_s)
+            at_s = change_s
+        return at_s - now_s + n_bytes / self.at(at_s)
 
     @property
     def changes(self) -> Sequence[tuple[float, float]]:

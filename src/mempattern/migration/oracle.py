@@ -9,6 +9,7 @@ from typing import NamedTuple
 from mempattern.migration.bandwidth import Bandwidth
 from mempattern.migration.policies.base import NOTHING, Action, Policy, Progress, Task
 from mempattern.migration.precopy import PAGE_HEADER_BYTES, Course, Host
+from mempattern.migration.replayed import TraceEndError
 
 TOLERANCE = 0.02
 """By which a downtime may exceed the ceiling: QEMU compares with it what the pages take, and not
@@ -48,8 +49,8 @@ class _Scout(Policy):
     def poll(self, now: Progress) -> Action:
         if now.at_s > self._best_s * (1 + _EQUAL):
             return Action(give_up=True)  # later ones are no better
-        page_s = (now.page_bytes + PAGE_HEADER_BYTES) / self._bandwidth.at(now.at_s)
-        downtime_s = self._host.switchover_s + now.outstanding() * page_s
+        n_bytes = now.outstanding() * (now.page_bytes + PAGE_HEADER_BYTES)
+        downtime_s = self._host.switchover_s + self._bandwidth.time_for(n_bytes, now.at_s)
         if downtime_s <= self._ceiling_s * (1 + TOLERANCE):
             moment = Moment(now.at_s + downtime_s, downtime_s, now.at_s, self._limit_s)
             self.moments.append(moment)
@@ -80,17 +81,26 @@ def oracle(
     nothing is written. Of moments as good it takes the one with the shortest downtime. Passes may
     send all there is, or end early; those that end at four shares of the ceiling are tried. To
     throttle the guest, or not to send some pages, is not among what it may do.
+
+    Raises `TraceEndError` if the recording ends before a moment is found.
     """
-    courses, moments = [], []
+    courses: list[Course] = []
+    moments: list[Moment] = []
+    ended: TraceEndError | None = None
     for share in _PATHS:
         scout = _Scout(share * ceiling_s, bandwidth, host)
-        courses.append(play(scout))
+        try:
+            courses.append(play(scout))
+        except TraceEndError as error:  # whose moments are none the worse
+            ended = error
         moments += scout.moments
     soonest_s = min((moment.total_s for moment in moments), default=math.inf)
     equal = [moment for moment in moments if moment.total_s <= soonest_s * (1 + _EQUAL)]
     if equal:
         courses.append(play(_StopAt(min(equal, key=lambda moment: moment.downtime_s))))
     within = [c for c in courses if c.converged and c.downtime_s <= ceiling_s * (1 + TOLERANCE)]
+    if ended is not None and not within:
+        raise ended
     soonest_s = min((c.total_s for c in within), default=math.inf)
     equals = [c for c in within if c.total_s <= soonest_s * (1 + _EQUAL)]
-    return min(equals, key=lambda c: c.downtime_s, default=courses[0])
+    return min(equals, key=lambda c: c.downtime_s) if equals else courses[0]

@@ -168,11 +168,10 @@ class _Migration:
 
     def run(self, seed: int) -> Course:
         self._memory.start(seed)
-        self._do(self._policy.begin(self._task))
+        action = self._do(self._policy.begin(self._task))
         self._sync()
         while self._now_s < self._task.patience_s:
-            action = NOTHING
-            if self._is_low(self._sendable_pages):
+            if not _ends(action) and self._is_low(self._sendable_pages):
                 action = self._do(self._policy.after(self._sync()))
                 if not action.give_up and not action.postcopy:
                     action = action if action.stop or not self._is_low() else Action(stop=True)
@@ -232,12 +231,22 @@ class _Migration:
         return self._do(policy.poll(Progress(**self._standing(len(self._passes)))))
 
     def _do(self, action: Action) -> Action:
-        _check(action, self._policy)
+        name = type(self._policy).__name__
+        if not isinstance(action, Action):
+            raise UsageError(f"{name} must return an Action, not {action!r}")
         if action.downtime_limit_s is not None:
-            self._limit_s = action.downtime_limit_s
+            self._limit_s = number_within(
+                f"the downtime limit that {name} asks for", action.downtime_limit_s, 0, math.inf,
+                "seconds",
+            )  # fmt: skip
         if action.throttle is not None:
-            self._throttle = min(action.throttle, _MOST_THROTTLE)
+            throttle = number_within(f"the throttle that {name} asks for", action.throttle, 0, 1)
+            self._throttle = min(throttle, _MOST_THROTTLE)
         if action.defer is not None:
+            if not isinstance(action.defer, Interval):
+                raise UsageError(
+                    f"{name} must defer the pages of an Interval, not {action.defer!r}"
+                )
             if self._pages is None:
                 raise UsageError("pages can be deferred only where they are known: replay a trace")
             self._pages.defer(action.defer)
@@ -293,25 +302,3 @@ class _Migration:
 
 def _ends(action: Action) -> bool:
     return action.stop or action.postcopy or action.give_up
-
-
-def _check(action: object, policy: Policy) -> None:
-    """Raises `UsageError` for what no migration can do."""
-    name = type(policy).__name__
-    if not isinstance(action, Action):
-        raise UsageError(f"{name} must return an Action, not {action!r}")
-    if action.downtime_limit_s is not None and not _is_number(action.downtime_limit_s, math.inf):
-        raise UsageError(
-            f"{name} asked for a downtime limit of {action.downtime_limit_s!r}; "
-            f"it must be 0 or more seconds"
-        )
-    if action.throttle is not None and not _is_number(action.throttle, 1.0):
-        raise UsageError(
-            f"{name} asked for a throttle of {action.throttle!r}; it must be a share from 0 to 1"
-        )
-    if action.defer is not None and not isinstance(action.defer, Interval):
-        raise UsageError(f"{name} must defer the pages of an Interval, not {action.defer!r}")
-
-
-def _is_number(value: object, most: float) -> bool:
-    return isinstance(value, (int, float)) and 0 <= value <= most

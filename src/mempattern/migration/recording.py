@@ -25,6 +25,8 @@ _GAP = 0.02
 _UNEVEN = 10.0
 _PARTS = 1024
 """Of a region, to tell one moment of a recording from another."""
+ROUNDED_S = 1e-9
+"""Edges are sums of whole nanoseconds: what is nearer is the same moment."""
 
 
 class Intervals(Protocol):
@@ -62,12 +64,13 @@ class Recording:
         self.page_bytes = _page_bytes(self.regions)
         self.n_pages = sum(region.n_pages for region in self.regions)
         self.handle = _create(self.regions)
-        lost_pages, by_part = self._read(intervals)
+        self._lost_pages, by_part = self._read(intervals)
         durations_s = (self._end_ns - self._start_ns) / 1e9
         self.edges_s = np.concatenate(([0.0], np.cumsum(durations_s)))
         span_s = int(self._end_ns[-1] - self._start_ns[0]) / 1e9
         self.unseen_s = span_s - float(self.edges_s[-1])
-        self.lost_pages, self._n_lossy = sum(lost_pages), int(np.count_nonzero(lost_pages))
+        self.lost_pages = sum(self._lost_pages)
+        self._n_lossy = int(np.count_nonzero(self._lost_pages))
         self._longest_s, self._usual_s = float(durations_s.max()), float(np.median(durations_s))
         self.dirty_pages = by_part.sum(axis=1)
         runs = alike(self.edges_s, by_part)
@@ -111,7 +114,7 @@ class Recording:
         return Interval(
             number, int(self._start_ns[number]), int(self._end_ns[number]), self.regions,
             {region.name: words for region, words in zip(self.regions, bitmaps, strict=True)},
-            self._provenance,
+            self._provenance, self._lost_pages[number],
         )  # fmt: skip
 
     def __iter__(self) -> Iterator[Interval]:
@@ -119,7 +122,7 @@ class Recording:
 
     def until(self, at_s: float) -> Recording | None:
         """The intervals that are over at that moment; None if there is none."""
-        n_intervals = int(np.searchsorted(self.edges_s, at_s, "right")) - 1
+        n_intervals = int(np.searchsorted(self.edges_s, at_s + ROUNDED_S, "right")) - 1
         return Recording(list(itertools.islice(self, n_intervals))) if n_intervals > 0 else None
 
     @property

@@ -15,7 +15,7 @@ from mempattern._results import check
 from mempattern.errors import MempatternError, UsageError
 from mempattern.interval import Bitmap, Interval, Provenance
 from mempattern.migration.memory import CHUNK_PAGES, Sent
-from mempattern.migration.recording import Recording, lent
+from mempattern.migration.recording import ROUNDED_S, Recording, lent
 
 _POINTERS = ffi.typeof("uint64_t *[]")
 _FOUND = Provenance("replay", granularity="a pass of a replayed migration")
@@ -91,9 +91,9 @@ class ReplayedMemory:
         self._seen = _Seen(self.recording, self._start_s)
 
     def run(self, duration_s: float) -> None:
-        if not self._loops and self.extrapolated_s + duration_s > 0:
+        if not self._loops and duration_s:
             at_s = self._start_s + self._ran_s + duration_s
-            if at_s > self.recording.duration_s:
+            if at_s > self.recording.duration_s + ROUNDED_S:
                 raise TraceEndError(
                     f"the trace ends after {self.recording.duration_s:.1f} s, before the migration "
                     f"does; record for longer, or let it go on from a like moment"
@@ -104,8 +104,12 @@ class ReplayedMemory:
     @property
     def extrapolated_s(self) -> float:
         """Of the guest's time since the migration began, what lies after the recording's end."""
-        over_s = self._start_s + self._ran_s - self.recording.duration_s
-        return min(max(over_s, 0.0), self._ran_s)
+        return self.beyond_end_s(self._ran_s)
+
+    def beyond_end_s(self, ran_s: float) -> float:
+        """The same of a migration in which the guest ran for so long."""
+        over_s = self._start_s + ran_s - self.recording.duration_s
+        return min(max(over_s, 0.0), ran_s)
 
     def sync(self) -> float:
         check(lib.mpat_precopy_sync(self._handle, self._count), _THIS)
@@ -155,7 +159,7 @@ class _Seen:
         edges_s, loop_s = recording.edges_s, recording.loop_s
         if start_s >= recording.duration_s:
             start_s = loop_s + (start_s - loop_s) % (recording.duration_s - loop_s)
-        self._next = int(np.searchsorted(edges_s, start_s))
+        self._next = int(np.searchsorted(edges_s, start_s - ROUNDED_S))
         self._count = 0
         self._now_s = float(edges_s[self._next]) - start_s
         self._loop = int(np.searchsorted(edges_s, loop_s))

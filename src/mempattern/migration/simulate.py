@@ -92,7 +92,9 @@ def simulate(
         positive_seconds("downtime_limit_s", downtime_limit_s),
         positive_seconds("ceiling_s", ceiling_s),
         host,
-        positive_seconds("patience_s", patience_s or max(_TIMES * once_s, _LEAST_S)),
+        positive_seconds(
+            "patience_s", max(_TIMES * once_s, _LEAST_S) if patience_s is None else patience_s
+        ),
         _count_zeros(recording, zero),
         functools.cache(lambda: recording.until(start_s)),
     )
@@ -126,20 +128,26 @@ class _Replay:
             else:
                 course = self.play(make())
         except TraceEndError as error:
-            return self._without_end(name, "trace ended", str(error))
+            return _without_end(name, "trace ended", str(error))
         except Exception as error:  # a policy is anybody's code
             said = str(error) if isinstance(error, MempatternError) else repr(error)
-            return self._without_end(name, "failed", said)
+            return _without_end(name, "failed", said)
         end: End = "completed" if course.converged else "not converged"
         return Outcome(
             name, "cancelled" if course.cancelled else end, course.total_s, course.sent_bytes,
             course.downtime_s, len(course.passes), course.throttled_s, course.postcopy_pages,
-            self.memory.extrapolated_s,
+            self._extrapolated_s(course),
         )  # fmt: skip
 
-    def _without_end(self, name: str, end: End, error: str) -> Outcome:
-        nan = math.nan
-        return Outcome(name, end, nan, nan, nan, 0, nan, nan, self.memory.extrapolated_s, error)
+    def _extrapolated_s(self, course: Course) -> float:
+        stopped_s = course.passes[-1].at_s if course.converged else course.total_s
+        ran_s = stopped_s - self.host.setup_s - course.throttled_s
+        return self.memory.beyond_end_s(ran_s)
+
+
+def _without_end(name: str, end: End, error: str) -> Outcome:
+    nan = math.nan
+    return Outcome(name, end, nan, nan, nan, 0, nan, nan, nan, error)
 
 
 def _count_zeros(recording: Recording, zero: Sequence[Bitmap] | None) -> int:

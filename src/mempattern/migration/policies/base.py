@@ -114,7 +114,7 @@ class Policy:
     """How often `poll` is asked; 0: as often as QEMU looks at what remains."""
 
     def begin(self, task: Task) -> Action:
-        """Before the first page is sent."""
+        """Before the first page is sent; it may end the migration here."""
         return NOTHING
 
     def after(self, done: Pass) -> Action:
