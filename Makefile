@@ -103,6 +103,8 @@ lint: $(VENV)/ready
 
 pictures: $(VENV)/ready
 	$(BIN)/python docs/draw.py
+	$(BIN)/mempattern replay docs/guest.mpt --policy all --bandwidth 1Gbit --max-downtime 1s \
+	    --start 6s --plot docs/replay.png --force >/dev/null
 
 recordings: $(VENV)/ready
 	rm -f src/mempattern/sample/demo.mpt

@@ -17,6 +17,12 @@ def test_the_prediction_is_what_the_command_prints(capsys):
     assert f"```\n{capsys.readouterr().out.rstrip()}\n```" in README
 
 
+def test_the_replay_is_what_the_command_prints(capsys):
+    (words,) = re.findall(r"^mempattern replay guest.mpt (.*)$", README, re.MULTILINE)
+    assert main(["replay", str(HERE / "docs/guest.mpt"), *words.split()]) == 0
+    assert f"```\n{capsys.readouterr().out.rstrip()}\n```" in README
+
+
 def test_the_errors_are_those_of_the_results():
     rows = json.loads((HERE / "benches/results/forecast.json").read_text())["held"]
     ours = [(row["actual"], row["predicted"]["mempattern"]) for row in rows]
