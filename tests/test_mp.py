@@ -13,7 +13,7 @@ from model import to_words
 
 from mempattern import GroupStats, Interval, Provenance, Region, errors
 from mempattern.classify import MP
-from mempattern.classify.passes import Curve, Point, Stock
+from mempattern.classify.passes import Curve, Point, StockRule
 
 _spec = importlib.util.spec_from_file_location(
     "guest_model", Path(__file__).parent.parent / "csrc/guest/model.py"
@@ -157,7 +157,7 @@ def test_the_window_of_a_volume_dirties_that_volume(speed, evenness, share):
 
 def test_what_uniform_writes_require():
     """W pages, each dirty with probability 1 - exp(-v t / W); a share of them waits already."""
-    stock = Stock(1e6, 0.5, 0.05)
+    stock = StockRule(1e6, 0.5, 0.05)
     waiting, span, speed = stock.limit_bytes / 2e6, 2e6, 3.0
     written = span * -math.expm1(-speed * 0.05) / 0.05
     required = Curve(span, speed, math.inf, 0.0).required_Bps(stock)
@@ -165,7 +165,7 @@ def test_what_uniform_writes_require():
 
 
 def test_a_span_within_the_limit_requires_nothing():
-    stock = Stock(1e6, 0.5, 0.05)
+    stock = StockRule(1e6, 0.5, 0.05)
     assert Curve(4e5, 100.0, 1.0, 0.0).required_Bps(stock) == 0
     assert Curve(4e5, 100.0, 1.0, 0.0).project(stock, 9e5).passes is not None
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 
 from mempattern._checks import number_within, whole_number
-from mempattern.classify.outlook import Outlook
-from mempattern.classify.passes import Stock
+from mempattern.classify.passes import StockRule
+from mempattern.classify.prospect import Prospect
 from mempattern.classify.verdict import Verdict
 from mempattern.classify.volumes import Volume, Watched
 from mempattern.errors import UsageError
@@ -62,7 +62,7 @@ class MP:
         certainty: float = 0.9,
         patience: int = 3,
     ) -> None:
-        self._stock = stock = Stock(
+        self._stock = stock = StockRule(
             number_within("bandwidth_Bps", bandwidth_Bps, 1, 1e15, "bytes/s"),
             number_within("downtime_limit_s", downtime_limit_s, *_SECONDS),
             number_within("shortest_pass_s", shortest_pass_s, *_SECONDS),
@@ -129,11 +129,11 @@ class MP:
 
     def _judge(self, last: Volume, before: Volume | None, lost_pages: int) -> Verdict:
         stock, watched = self._stock, self._watched
-        outlook = Outlook.of(stock, last, before, watched.points(), self._evenness)
-        projection = outlook.projection
+        prospect = Prospect.of(stock, last, before, watched.points(), self._evenness)
+        projection = prospect.projection
         probability = 0.5
         if not lost_pages:
-            probability = outlook.intensive(
+            probability = prospect.intensive(
                 stock, self._tolerance, watched.deepest_bytes, self._trough_tolerance
             )
         sure = max(probability, 1 - probability) >= self._certainty
@@ -148,11 +148,11 @@ class MP:
             dirty_bytes=last.dirty_bytes,
             redirtied_share=None if before is None else last.redirtied_share,
             volume_ratio=None if before is None else last.ratio(before),
-            remaining_bytes=outlook.remaining_bytes,
+            remaining_bytes=prospect.remaining_bytes,
             limit_bytes=stock.limit_bytes,
             bandwidth_Bps=stock.bandwidth_Bps,
-            required_Bps=outlook.required_Bps,
-            required_factor=None if outlook.required_Bps is None else math.exp(outlook.error),
+            required_Bps=prospect.required_Bps,
+            required_factor=None if prospect.required_Bps is None else math.exp(prospect.error),
             projected_passes=None if projection is None else projection.passes,
             projected_bytes=None if projection is None else projection.remaining_bytes,
             trough_bytes=watched.deepest_bytes,

@@ -24,7 +24,7 @@ _LONGER = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Stock:
+class StockRule:
     """A migration by stock QEMU, and the rule by which it ends.
 
     A pass is over when less than the limit remains. The bitmap is then synchronised, and the guest
@@ -127,7 +127,7 @@ class Curve:
             again += remaining_bytes - self.at(window_s + before_s)
         return dirty - again * waiting_bytes / remaining_bytes
 
-    def required_Bps(self, stock: Stock) -> float:
+    def required_Bps(self, stock: StockRule) -> float:
         """The bandwidth that stock QEMU needs to end: what a shortest pass adds, over its length,
         when little more than the limit remains.
 
@@ -140,7 +140,7 @@ class Curve:
         added = self.added_bytes(stock.shortest_pass_s, limit, remaining)
         return added / stock.slice_bytes * stock.bandwidth_Bps
 
-    def project(self, stock: Stock, remaining_bytes: float) -> Projection:
+    def project(self, stock: StockRule, remaining_bytes: float) -> Projection:
         """Follow stock QEMU from a bitmap sync on that left so much to send."""
         for passes in range(_MOST_PASSES):
             over = remaining_bytes - stock.limit_bytes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from mempattern.classify.passes import Curve, Point, Projection, Stock
+from mempattern.classify.passes import Curve, Point, Projection, StockRule
 from mempattern.classify.volumes import Volume
 from mempattern.regions import PAGE_BYTES
 
@@ -16,7 +16,7 @@ sure than to know all of what remains."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class Prospect:
     """What remains now, and what it takes to get that below the limit."""
 
     remaining_bytes: float
@@ -32,12 +32,12 @@ class Outlook:
     @classmethod
     def of(
         cls,
-        stock: Stock,
+        stock: StockRule,
         last: Volume,
         before: Volume | None,
         watched: list[Point],
         evenness: float,
-    ) -> Outlook:
+    ) -> Prospect:
         points = last.points(before)
         span = max(point.dirty_bytes for point in points)
         # The pass ended as less than the limit was waiting, and part of that was written again.
@@ -55,7 +55,7 @@ class Outlook:
         return cls(remaining, last.dirty_bytes, span, required, error, projection)
 
     def intensive(
-        self, stock: Stock, tolerance: float, trough_bytes: float, trough_tolerance: float
+        self, stock: StockRule, tolerance: float, trough_bytes: float, trough_tolerance: float
     ) -> float:
         """The probability that stock pre-copy does not end; 0.5 if nothing is known."""
         limit = stock.limit_bytes
@@ -75,7 +75,7 @@ class Outlook:
 
 
 def _required(
-    stock: Stock, shortest: Point, even: Curve, uneven: Curve, stability: float
+    stock: StockRule, shortest: Point, even: Curve, uneven: Curve, stability: float
 ) -> tuple[float, float]:
     """The bandwidth that stock pre-copy needs to end, and the error of its logarithm.
 
