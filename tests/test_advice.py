@@ -12,8 +12,8 @@ from workloads import hot, idle, intervals, uniform
 from mempattern.curve import DirtyCurve
 from mempattern.errors import UsageError
 from mempattern.migration.advice import advise, usual_limits_s
-from mempattern.migration.recording import Recording
 from mempattern.migration.commands import qmp_commands, virsh_commands
+from mempattern.migration.recording import Recording
 from mempattern.migration.zeros import zeros_of
 
 N_PAGES = 25_600

@@ -170,23 +170,25 @@ class _Migration:
         self._memory.start(seed)
         action = self._do(self._policy.begin(self._task))
         self._sync()
-        while self._now_s < self._task.patience_s:
-            if not _ends(action) and self._is_low(self._sendable_pages):
-                action = self._do(self._policy.after(self._sync()))
-                if not action.give_up and not action.postcopy:
-                    action = action if action.stop or not self._is_low() else Action(stop=True)
+        while not _ends(action) and self._now_s < self._task.patience_s:
+            if self._is_low(self._sendable_pages):
+                action = self._end_pass()
             if not _ends(action):
                 self._send()
                 action = self._poll()
-                if action.stop:
-                    self._sync()
-            if action.give_up:
-                return self._course(False, math.nan, cancelled=True)
-            if action.postcopy:
-                return self._go_on_there()
-            if action.stop:
-                return self._switch_over()
-        return self._course(False, math.nan)
+        return self._end(action)
+
+    def _end_pass(self) -> Action:
+        """With less than the limit left: fetch the log, and stop the guest if that is still so."""
+        action = self._do(self._policy.after(self._sync()))
+        return Action(stop=True) if not _ends(action) and self._is_low() else action
+
+    def _end(self, action: Action) -> Course:
+        if action.give_up:
+            return self._course(False, math.nan, cancelled=True)
+        if action.postcopy:
+            return self._go_on_there()
+        return self._switch_over() if action.stop else self._course(False, math.nan)
 
     @property
     def _sendable_pages(self) -> float:
@@ -228,7 +230,10 @@ class _Migration:
         if self._now_s < self._polled_s + policy.poll_s:
             return NOTHING
         self._polled_s = self._now_s
-        return self._do(policy.poll(Progress(**self._standing(len(self._passes)))))
+        action = self._do(policy.poll(Progress(**self._standing(len(self._passes)))))
+        if action.stop:
+            self._sync()  # as when the limit is raised so high that QEMU ends the pass
+        return action
 
     def _do(self, action: Action) -> Action:
         name = type(self._policy).__name__

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mempattern.migration.advice import Advice, Recommendation
+from mempattern.migration.commands import qmp_commands, virsh_commands
 from mempattern.migration.outlook import Outlook, Range
 from mempattern.migration.recording import Recording
-from mempattern.migration.commands import qmp_commands, virsh_commands
 from mempattern.migration.traces import Facts
 from mempattern.quantities import (
     BYTES,
