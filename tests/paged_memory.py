@@ -5,7 +5,7 @@ from model import to_words
 from recordings import PROVENANCE
 
 from mempattern import Interval, Region
-from mempattern.migration.memory import Sent
+from mempattern.migration.memory import Outstanding, Sent
 
 
 class PagedMemory:
@@ -66,7 +66,7 @@ class PagedMemory:
         return self._found
 
     def outstanding(self):
-        return float((self.pending | self._log).sum())
+        return Outstanding(float((self.pending | self._log).sum()), 0.0)
 
     def seen(self):
         return []

@@ -369,8 +369,8 @@ MPAT_API int mpat_precopy_sync(mpat_precopy *precopy, uint64_t *pending_pages);
  * write becomes known; nothing from then on. */
 MPAT_API int mpat_precopy_found(mpat_precopy *precopy, uint64_t *const *bitmaps);
 
-/* *pages = what would be to be sent after a sync now. */
-MPAT_API int mpat_precopy_outstanding(mpat_precopy *precopy, uint64_t *pages);
+/* *pages = what would be to be sent after a sync now, *zero_pages = those of it of zeros only. */
+MPAT_API int mpat_precopy_outstanding(mpat_precopy *precopy, uint64_t *pages, uint64_t *zero_pages);
 
 /* From now on these pages are not sent, in place of those deferred before; NULL: all are. */
 MPAT_API int mpat_precopy_defer(mpat_precopy *precopy, const uint64_t *const *bitmaps);

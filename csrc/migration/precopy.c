@@ -442,10 +442,10 @@ int mpat_precopy_found(mpat_precopy *precopy, uint64_t *const *bitmaps)
     return 0;
 }
 
-int mpat_precopy_outstanding(mpat_precopy *precopy, uint64_t *pages)
+int mpat_precopy_outstanding(mpat_precopy *precopy, uint64_t *pages, uint64_t *zero_pages)
 {
     mpat_precopy *p = precopy;
-    if (p == NULL || pages == NULL)
+    if (p == NULL || pages == NULL || zero_pages == NULL)
         return -EINVAL;
     if (!mpat_busy_enter(&p->busy))
         return -EBUSY;
@@ -456,6 +456,7 @@ int mpat_precopy_outstanding(mpat_precopy *precopy, uint64_t *pages)
             n += (uint64_t)popcount(log_word(p, w) & ~p->pending.words[w]);
     }
     *pages = n;
+    *zero_pages = p->zero_pages; /* all pending: what is found once more was written */
     mpat_busy_leave(&p->busy);
     return 0;
 }

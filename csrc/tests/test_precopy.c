@@ -122,13 +122,14 @@ static uint64_t vm_pending(const struct vm *vm)
     return pending;
 }
 
-/* What would be pending after a sync. */
-static uint64_t vm_outstanding(const struct vm *vm)
+/* What would be pending after a sync; or, of that, what holds only zeros. */
+static uint64_t vm_outstanding(const struct vm *vm, int only_zeros)
 {
     uint64_t n = 0;
     for (size_t b = 0; b < vm->n_blocks; b++) {
-        for (uint64_t i = 0; i < vm->blocks[b].n; i++)
-            n += vm->blocks[b].bmap[i] || vm->blocks[b].kvm_log[i];
+        const struct block *k = &vm->blocks[b];
+        for (uint64_t i = 0; i < k->n; i++)
+            n += (k->bmap[i] || k->kvm_log[i]) && (!only_zeros || k->zero[i]);
     }
     return n;
 }
@@ -296,7 +297,7 @@ static double some_budget(uint64_t n_pages)
 static void run(const uint64_t *sizes, size_t n_blocks, uint64_t chunk, int steps)
 {
     static const double zero_costs[] = {0.125, 0.5, 1.0, 2.0};
-    uint64_t *zero[MAX_REGIONS], *given[MAX_REGIONS], n_pages = 0, pending;
+    uint64_t *zero[MAX_REGIONS], *given[MAX_REGIONS], n_pages = 0, pending, zero_pages;
     struct recorded recorded = {0};
     mpat_precopy *precopy;
     struct vm vm;
@@ -331,8 +332,9 @@ static void run(const uint64_t *sizes, size_t n_blocks, uint64_t chunk, int step
             CHECK(sent.zero_pages == expected.zero_pages);
             CHECK(sent.cost == expected.cost);
         } else if (choice < 21) {
-            CHECK(mpat_precopy_outstanding(precopy, &pending) == 0);
-            CHECK(pending == vm_outstanding(&vm));
+            CHECK(mpat_precopy_outstanding(precopy, &pending, &zero_pages) == 0);
+            CHECK(pending == vm_outstanding(&vm, 0));
+            CHECK(zero_pages == vm_outstanding(&vm, 1));
         } else if (choice < 22) {
             defer_some(precopy, &vm);
         } else if (step == 0 || random_below(4) == 0) {
@@ -577,8 +579,9 @@ static void test_errors(void)
     CHECK(mpat_precopy_start(NULL, NULL, 0, 0) == -EINVAL);
     CHECK(mpat_precopy_sync(NULL, &pending) == -EINVAL && pending == 77);
     CHECK(mpat_precopy_sync(precopy, NULL) == -EINVAL);
-    CHECK(mpat_precopy_outstanding(NULL, &pending) == -EINVAL && pending == 77);
-    CHECK(mpat_precopy_outstanding(precopy, NULL) == -EINVAL);
+    CHECK(mpat_precopy_outstanding(NULL, &pending, &pending) == -EINVAL && pending == 77);
+    CHECK(mpat_precopy_outstanding(precopy, NULL, &pending) == -EINVAL);
+    CHECK(mpat_precopy_outstanding(precopy, &pending, NULL) == -EINVAL);
     CHECK(mpat_precopy_found(precopy, NULL) == -EINVAL);
     CHECK(mpat_precopy_found(precopy, (uint64_t *const *)hole) == -EINVAL);
     CHECK(mpat_precopy_defer(NULL, input) == -EINVAL);

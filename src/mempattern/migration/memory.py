@@ -25,6 +25,14 @@ class Sent(NamedTuple):
     duration_s: float
 
 
+class Outstanding(NamedTuple):
+    """What a sync would find to be sent."""
+
+    pages: float
+    """With the zero pages."""
+    zero_pages: float
+
+
 class Memory(Protocol):
     """Pages of one VM during one migration at a time."""
 
@@ -65,8 +73,8 @@ class PageMemory(Memory, Protocol):
         """The pages that the last sync found written since the one before it."""
         ...
 
-    def outstanding(self) -> float:
-        """Pages that would be to be sent after a sync now."""
+    def outstanding(self) -> Outstanding:
+        """What would be to be sent after a sync now."""
         ...
 
     def seen(self) -> Iterable[Interval]:

@@ -6,9 +6,8 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from mempattern.migration.bandwidth import Bandwidth
 from mempattern.migration.policies.base import NOTHING, Action, Policy, Progress, Task
-from mempattern.migration.precopy import PAGE_HEADER_BYTES, Course, Host
+from mempattern.migration.precopy import Course
 from mempattern.migration.replayed import TraceEndError
 
 TOLERANCE = 0.02
@@ -37,10 +36,9 @@ class _Scout(Policy):
 
     poll_s = 0.0
 
-    def __init__(self, limit_s: float, bandwidth: Bandwidth, host: Host) -> None:
+    def __init__(self, limit_s: float) -> None:
         self.moments: list[Moment] = []
-        self._limit_s, self._bandwidth, self._host = limit_s, bandwidth, host
-        self._best_s = math.inf
+        self._limit_s, self._best_s = limit_s, math.inf
 
     def begin(self, task: Task) -> Action:
         self._ceiling_s = task.ceiling_s
@@ -49,8 +47,7 @@ class _Scout(Policy):
     def poll(self, now: Progress) -> Action:
         if now.at_s > self._best_s * (1 + _EQUAL):
             return Action(give_up=True)  # later ones are no better
-        n_bytes = now.outstanding() * (now.page_bytes + PAGE_HEADER_BYTES)
-        downtime_s = self._host.switchover_s + self._bandwidth.time_for(n_bytes, now.at_s)
+        downtime_s = now.downtime_s()
         if downtime_s <= self._ceiling_s * (1 + TOLERANCE):
             moment = Moment(now.at_s + downtime_s, downtime_s, now.at_s, self._limit_s)
             self.moments.append(moment)
@@ -59,6 +56,9 @@ class _Scout(Policy):
 
 
 class _StopAt(Policy):
+    """Looks as often as the scout did: where in an interval a page was written is drawn anew for
+    each part of it that is looked at."""
+
     poll_s = 0.0
 
     def __init__(self, moment: Moment) -> None:
@@ -68,12 +68,11 @@ class _StopAt(Policy):
         return Action(downtime_limit_s=self._moment.limit_s)
 
     def poll(self, now: Progress) -> Action:
+        now.downtime_s()
         return Action(stop=True) if now.at_s >= self._moment.at_s else NOTHING
 
 
-def oracle(
-    play: Callable[[Policy], Course], bandwidth: Bandwidth, ceiling_s: float, host: Host
-) -> Course:
+def oracle(play: Callable[[Policy], Course], ceiling_s: float) -> Course:
     """The course that ends soonest of those with a downtime within the ceiling.
 
     Along given passes, what is pending falls no faster than the link sends: the first moment at
@@ -88,7 +87,7 @@ def oracle(
     moments: list[Moment] = []
     ended: TraceEndError | None = None
     for share in _PATHS:
-        scout = _Scout(share * ceiling_s, bandwidth, host)
+        scout = _Scout(share * ceiling_s)
         try:
             courses.append(play(scout))
         except TraceEndError as error:  # whose moments are none the worse

@@ -16,7 +16,7 @@ from mempattern._checks import number_within, positive, positive_seconds
 from mempattern.errors import UsageError
 from mempattern.interval import Interval
 from mempattern.migration.bandwidth import Bandwidth
-from mempattern.migration.memory import Memory, PageMemory
+from mempattern.migration.memory import Memory, Outstanding, PageMemory
 from mempattern.migration.policies.base import NOTHING, Action, Pass, Policy, Progress, Task
 
 if TYPE_CHECKING:
@@ -98,8 +98,11 @@ class _Link:
         """So many bytes/s from now on."""
         self.bandwidth_Bps = bandwidth_Bps
         self._page_s = self._page_bytes / bandwidth_Bps
-        self._zero_s = max(ZERO_PAGE_BYTES / bandwidth_Bps, 1 / self._host.zero_pages_per_s)
+        self._zero_s = self._zero_page_s(bandwidth_Bps)
         self.step_s = _STEP_S + self._page_s * _LOOK_PAGES / 2
+
+    def _zero_page_s(self, bandwidth_Bps: float) -> float:
+        return max(ZERO_PAGE_BYTES / bandwidth_Bps, 1 / self._host.zero_pages_per_s)
 
     def send(self, duration_s: float) -> float:
         """Send for about so long; returns the time it took."""
@@ -113,6 +116,14 @@ class _Link:
         drained_s = looking_s - sent.zero_pages * ZERO_PAGE_BYTES / self.bandwidth_Bps
         self._room_s = min(self._room_s - at_once_s + drained_s, self._most_s)
         return sent.duration_s - at_once_s
+
+    def time_for(self, rest: Outstanding, bandwidth: Bandwidth, now_s: float) -> float:
+        """How long it takes to send it all."""
+        now_Bps = bandwidth.at(now_s)
+        looking_s = rest.zero_pages * self._zero_page_s(now_Bps)
+        n_bytes = (rest.pages - rest.zero_pages) * self._page_bytes
+        n_bytes -= min(self._room_s * now_Bps, n_bytes)
+        return looking_s + bandwidth.time_for(n_bytes, now_s + looking_s)
 
 
 def precopy(
@@ -219,8 +230,14 @@ class _Migration:
             "limit_s": self._limit_s,
         }
         if self._pages is not None:
-            standing["outstanding"] = self._pages.outstanding
+            standing["downtime_s"] = self._downtime_s
         return standing
+
+    def _downtime_s(self) -> float:
+        """If the guest were stopped now."""
+        assert self._pages is not None
+        rest_s = self._link.time_for(self._pages.outstanding(), self._bandwidth, self._now_s)
+        return self._host.switchover_s + rest_s
 
     def _poll(self) -> Action:
         policy = self._policy

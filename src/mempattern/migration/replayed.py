@@ -14,7 +14,7 @@ from mempattern._native import ffi, lib
 from mempattern._results import check
 from mempattern.errors import MempatternError, UsageError
 from mempattern.interval import Bitmap, Interval, Provenance
-from mempattern.migration.memory import CHUNK_PAGES, Sent
+from mempattern.migration.memory import CHUNK_PAGES, Outstanding, Sent
 from mempattern.migration.recording import ROUNDED_S, Recording, lent
 
 _POINTERS = ffi.typeof("uint64_t *[]")
@@ -69,7 +69,7 @@ class ReplayedMemory:
         check(lib.mpat_precopy_create(recording.handle, chunk_pages, out), _THIS)
         self._handle = ffi.gc(out[0], lib.mpat_precopy_destroy, lib.mpat_precopy_bytes(out[0]))
         self._sent = ffi.new("mpat_sent *")
-        self._count = ffi.new("uint64_t *")
+        self._count, self._zero_count = ffi.new("uint64_t *"), ffi.new("uint64_t *")
         self.pending_pages: float = self.n_pages
         self.deferred_pages: float = 0
 
@@ -124,9 +124,10 @@ class ReplayedMemory:
         self.pending_pages -= sent.pages
         return Sent(sent.pages, sent.zero_pages, sent.cost)
 
-    def outstanding(self) -> float:
-        check(lib.mpat_precopy_outstanding(self._handle, self._count), _THIS)
-        return float(self._count[0])
+    def outstanding(self) -> Outstanding:
+        count, zero_count = self._count, self._zero_count
+        check(lib.mpat_precopy_outstanding(self._handle, count, zero_count), _THIS)
+        return Outstanding(count[0], zero_count[0])
 
     def found(self) -> Interval:
         regions = self.recording.regions

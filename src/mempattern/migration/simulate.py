@@ -123,10 +123,7 @@ class _Replay:
 
     def outcome(self, name: str, make: Callable[[], Policy] | None) -> Outcome:
         try:
-            if make is None:
-                course = oracle(self.play, self.bandwidth, self.ceiling_s, self.host)
-            else:
-                course = self.play(make())
+            course = oracle(self.play, self.ceiling_s) if make is None else self.play(make())
         except TraceEndError as error:
             return _without_end(name, "trace ended", str(error))
         except Exception as error:  # a policy is anybody's code

@@ -60,8 +60,8 @@ class Progress:
     """As measured last; 0 before that."""
     limit_s: float
     """The downtime limit in force."""
-    outstanding: Callable[[], float] = field(default=lambda: math.nan, compare=False, repr=False)
-    """Pages that a sync would find to be sent, at the moment of the call. Only a replay knows."""
+    downtime_s: Callable[[], float] = field(default=lambda: math.nan, compare=False, repr=False)
+    """What it would be if the guest were stopped at the moment of the call. Only a replay knows."""
 
     @property
     def pending_bytes(self) -> float:
