@@ -3,6 +3,7 @@
 #include "precopy.h"
 
 #define EDGE 1e-9 /* of an interval: so near its end is at its end */
+#define AHEAD 16  /* lines whose words are asked for before they are written */
 
 struct mpat_cursor mpat_cursor_at(const mpat_recording *rec, double at, uint64_t seed)
 {
@@ -41,19 +42,22 @@ static void write_part(mpat_precopy *p, double from, double to)
     for (uint64_t k = 0; k < lines.n_lines; k++) {
         uint64_t line = lines.line[k], any = 0;
         uint64_t *fresh = words_of(&p->fresh, line), *written = words_of(&p->written, line);
-        uint64_t *zero = p->zero + line * MPAT_LINE_WORDS;
-        const uint64_t *pending = words_of(&p->pending, line);
         const struct mpat_odds *odds = whole ? NULL : odds_for(p, lines.writes[k], from, to);
+        if (k + AHEAD < lines.n_lines) {
+            __builtin_prefetch(words_of(&p->fresh, lines.line[k + AHEAD]), 1);
+            __builtin_prefetch(words_of(&p->written, lines.line[k + AHEAD]), 1);
+        }
         for (unsigned rest = lines.mask[k]; rest != 0; rest &= rest - 1) {
             unsigned i = (unsigned)__builtin_ctz(rest);
-            uint64_t bits = *word++, page = (line * MPAT_LINE_WORDS + i) * MPAT_WORD_PAGES;
+            uint64_t bits = *word++, at = line * MPAT_LINE_WORDS + i;
+            bits &= ~(fresh[i] & written[i]); /* the others are known to be written */
             if (!whole)
-                bits = mpat_draw(bits, page, seed, odds);
+                bits = mpat_draw(bits, at * MPAT_WORD_PAGES, seed, odds);
             fresh[i] |= bits;
             written[i] |= bits;
-            if ((zero[i] & bits) != 0) {
-                p->zero_pages -= (uint64_t)popcount(zero[i] & bits & pending[i]);
-                zero[i] &= ~bits;
+            if (p->has_zeros && (p->zero[at] & bits) != 0) {
+                p->zero_pages -= (uint64_t)popcount(p->zero[at] & bits & p->pending.words[at]);
+                p->zero[at] &= ~bits;
             }
             any |= bits;
         }

@@ -77,6 +77,7 @@ static void restart(mpat_precopy *p, const uint64_t *const *zero)
         p->pending_pages += e->n_pages;
         n_chunks += p->chunks[r].n;
     }
+    p->has_zeros = p->zero_pages != 0;
     memset(p->uncleared, 1, n_chunks);
     p->at = 0;
     p->written_is_old = 0;

@@ -37,6 +37,7 @@ struct mpat_precopy {
     uint8_t *uncleared;    /* chunks whose log is cleared when a page of theirs is sent */
     uint64_t n_words, n_summary;
     uint64_t pending_pages, deferred_pages, zero_pages; /* the latter two of the pending ones */
+    int has_zeros;     /* at the start */
     uint64_t at;       /* the page where sending goes on: QEMU's last_seen_block and last_page */
     int written_is_old; /* it is what the last sync found */
     struct mpat_cursor cursor;
