@@ -171,8 +171,9 @@ static void sync_line(mpat_precopy *p, uint64_t line)
 {
     uint64_t any = 0;
     for (uint64_t w = line * MPAT_LINE_WORDS; w < (line + 1) * MPAT_LINE_WORDS; w++) {
-        uint64_t log = log_word(p, w);
-        p->pending_pages += (uint64_t)popcount(log & ~p->pending.words[w]);
+        uint64_t log = log_word(p, w), new = log & ~p->pending.words[w];
+        if (new != 0)
+            p->pending_pages += (uint64_t)popcount(new);
         p->pending.words[w] |= log;
         p->fetched.words[w] = p->chunk_words ? log : 0;
         p->fresh.words[w] = 0;

@@ -49,7 +49,7 @@ static uint64_t send_some(uint64_t bits, uint64_t zero, struct purse *purse)
 
 static uint64_t send_word(uint64_t bits, uint64_t zero, struct purse *purse)
 {
-    int n_zero = popcount(bits & zero), n = popcount(bits);
+    int n_zero = (bits & zero) != 0 ? popcount(bits & zero) : 0, n = popcount(bits);
     double cost = n_zero * purse->zero_cost + (n - n_zero) * purse->page_cost;
     if (purse->sent.cost + cost > purse->budget)
         return send_some(bits, zero, purse);

@@ -49,8 +49,11 @@ class _Scout(Policy):
         if now.at_s > self._best_s * (1 + _EQUAL):
             return Action(give_up=True)  # later ones are no better
         page_s = (now.page_bytes + PAGE_HEADER_BYTES) / self._bandwidth.at(now.at_s)
+        most_s = self._ceiling_s * (1 + TOLERANCE)
+        if self._host.switchover_s + now.pending_pages * page_s > most_s:
+            return NOTHING  # and a sync would find more
         downtime_s = self._host.switchover_s + now.outstanding() * page_s
-        if downtime_s <= self._ceiling_s * (1 + TOLERANCE):
+        if downtime_s <= most_s:
             moment = Moment(now.at_s + downtime_s, downtime_s, now.at_s, self._limit_s)
             self.moments.append(moment)
             self._best_s = min(self._best_s, moment.total_s)
