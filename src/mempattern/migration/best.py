@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from mempattern.interval import Interval
+from mempattern.interval import Interval, Provenance
 from mempattern.migration.plan import Means, Plan, plan
 from mempattern.migration.policies.base import NOTHING, Action, Pass, Policy, Progress, Task
 from mempattern.migration.recording import Recording
+from mempattern.regions import Region
 from mempattern.stats import group_counts
 
 _LEAST_INTERVALS = 10
@@ -38,7 +41,7 @@ class Best(Policy):
         self._task = task
         self._plan: Plan | None = None
         self._until_s = 0.0
-        self._intervals: deque[Interval] = deque(maxlen=_WATCHED)
+        self._watched = _Watched()
         self._Bps: deque[float] = deque(maxlen=_POLLS)
         self._written = _Written()
         observed = task.observed()
@@ -47,17 +50,17 @@ class Best(Policy):
         return self._follow(plan(observed, task), 0.0, throttles=False)
 
     def watch(self, interval: Interval) -> None:
-        self._intervals.append(interval)
+        self._watched.add(interval)
         self._written.add(interval)
 
     def after(self, done: Pass) -> Action:
         self._written.clear()
         if self._plan is not None and done.at_s <= self._until_s:
             return Action(throttle=self._plan.throttle)
-        if len(self._intervals) < _LEAST_INTERVALS:
+        if len(self._watched) < _LEAST_INTERVALS:
             return NOTHING
         means = Means.LIMIT if self._plan is None else Means(min(self._plan.means + 1, _LAST))
-        watched = Recording(list(self._intervals))
+        watched = Recording(self._watched)
         return self._follow(plan(watched, self._task, means), done.at_s, throttles=True)
 
     def poll(self, now: Progress) -> Action:
@@ -72,6 +75,55 @@ class Best(Policy):
         """During the first pass it does not throttle: all is to be sent whatever is written."""
         self._plan, self._until_s = plan, now_s + plan.within_s * _LATE
         return Action(plan.limit_s, plan.throttle if throttles else None)
+
+
+class _Watched:
+    """The last intervals. Only their words that are not empty are kept: most of a VM is clean."""
+
+    def __init__(self) -> None:
+        self._kept: deque[_Kept] = deque(maxlen=_WATCHED)
+
+    def add(self, interval: Interval) -> None:
+        self._kept.append(_Kept.of(interval))
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __getitem__(self, index: int) -> Interval:
+        return self._kept[index].interval()
+
+    def __iter__(self) -> Iterator[Interval]:
+        return (kept.interval() for kept in self._kept)
+
+
+class _Kept(NamedTuple):
+    index: int
+    start_ns: int
+    end_ns: int
+    regions: tuple[Region, ...]
+    words: list[tuple[npt.NDArray[np.intp], npt.NDArray[np.uint64]]]
+    """Of each region, where they are and what they are."""
+    provenance: Provenance
+    lost_pages: int
+
+    @classmethod
+    def of(cls, interval: Interval) -> Self:
+        words = []
+        for region in interval.regions:
+            bitmap = interval.bitmaps[region.name]
+            places = np.flatnonzero(bitmap)
+            words.append((places, bitmap[places]))
+        return cls(
+            interval.index, interval.start_ns, interval.end_ns, interval.regions, words,
+            interval.provenance, interval.lost_pages,
+        )  # fmt: skip
+
+    def interval(self) -> Interval:
+        bitmaps = {region.name: np.zeros(region.n_words, np.uint64) for region in self.regions}
+        for region, (places, words) in zip(self.regions, self.words, strict=True):
+            bitmaps[region.name][places] = words
+        return Interval(self.index, self.start_ns, self.end_ns, self.regions, bitmaps,
+                        self.provenance, self.lost_pages)  # fmt: skip
 
 
 class _Written:
