@@ -3,15 +3,13 @@
 python benches/classify_choice.py > docs/classify-results.md
 
 Reads what migration_run.py recorded. The truth is whether stock QEMU completed. Each recording kept
-for choosing also gives migrations over other links and limits (stock_replay.py), a third of which
-do not complete, and with these the table of how the verdicts change with each
-parameter: so the defaults of `mempattern.classify.MP` were chosen. The recordings kept for judging
-are judged only.
+for choosing also gives migrations over other links and limits, replayed by the simulator, a third
+of which do not complete, and with these the table of how the verdicts change with each parameter.
+The recordings kept for judging are judged only.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -20,12 +18,17 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import stock_replay
+from migration_data import Run as Recorded
+from migration_data import read as read_recorded
 from migration_data import unpacked
 
 from mempattern import GroupStats, Interval
 from mempattern.classify import MP, Verdict
-from mempattern.sources import Replay
+from mempattern.migration.policies import Action, Pass, Stock
+from mempattern.migration.precopy import precopy
+from mempattern.migration.recording import Recording
+from mempattern.migration.replayed import ReplayedMemory
+from mempattern.migration.zeros import zeros_by_group
 
 MOST_WRONG = 8
 LOOK_AT = 3
@@ -47,29 +50,26 @@ LOADS = (0.4, 0.7, 0.9, 1.1, 1.4, 2, 4, 10)
 LIMITS_S = (0.1, 0.3, 1.0)
 LONGEST_S = 60.0
 """First pass of a replay."""
+PATIENCE_S = 60.0
+"""Of a replay, after its first pass. What has not completed then does not."""
+
+Short = tuple[float, int]
+"""One of the shorter intervals that an iteration is put together from: seconds and dirty bytes."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One migration: its iterations, and the shorter intervals that each was put together from, as
-    seconds and dirty bytes."""
+    """One migration: its first iterations, and the shorter intervals of each."""
 
     name: str
     bandwidth_Bps: float
     limit_s: float
     completed: bool
-    iterations: list[tuple[Interval, list[tuple[float, int]]]]
+    iterations: list[tuple[Interval, list[Short]]]
 
-    @classmethod
-    def of(
-        cls, name: str, link: tuple[float, float], completed: bool, passes: list[list[Interval]]
-    ) -> Run:
-        iterations = [
-            (together(part), [(short.duration_s, dirty_bytes(short)) for short in part])
-            for part in passes[:LOOK_AT]
-            if part
-        ]
-        return cls(name, *link, completed, iterations)
+
+def short(interval: Interval) -> Short:
+    return interval.duration_s, dirty_bytes(interval)
 
 
 def together(intervals: list[Interval]) -> Interval:
@@ -91,40 +91,67 @@ def read(path: Path) -> tuple[Run, Callable[[], Iterator[Run]]]:
     A pass ends with the first collection after QEMU tells of it. The last one of a migration that
     completed is with the guest stopped, and no iteration of ours.
     """
-    recorded = json.loads(path.read_text())
-    case = recorded["case"]
-    completed = recorded["result"]["status"] == "completed"
-    edges = [told["ns"] for told in recorded["passes"]]
-    if completed and len(edges) > 2:
+    recorded = read_recorded(path)
+    edges = [told["ns"] for told in recorded.passes]
+    if recorded.completed and len(edges) > 2:
         edges.pop()
     parts: list[list[Interval]] = [[]]
-    with Replay(path.with_suffix(".mpt")) as source:
-        for interval in source.intervals():
-            parts[-1].append(interval)
-            while edges and interval.end_ns >= edges[0]:
-                edges.pop(0)
-                parts.append([])
+    for interval in (*recorded.before, *recorded.during):
+        parts[-1].append(interval)
+        while edges and interval.end_ns >= edges[0]:
+            edges.pop(0)
+            parts.append([])
     parts.pop()  # what comes after the last edge is no whole pass
-    name = f"{path.stem} ({case['command_line']})"
-    link = case["bandwidth_Bps"], case["downtime_limit_ms"] / 1000
-    run = Run.of(name, link, completed, parts[1:])
+    run = Run(
+        f"{path.stem} ({recorded.case.command_line})",
+        recorded.case.bandwidth_Bps,
+        recorded.limit_s,
+        recorded.completed,
+        [
+            (together(part), [short(interval) for interval in part])
+            for part in parts[1 : LOOK_AT + 1]
+            if part
+        ],
+    )
     running = [interval for part in parts for interval in part]
-    return run, partial(replays, name, running, sum(map(sum, recorded["nonzero_pages"])))
+    return run, partial(replays, run.name, running, recorded)
 
 
-def replays(name: str, intervals: list[Interval], nonzero_pages: int) -> Iterator[Run]:
-    replay = stock_replay.Replay(intervals, nonzero_pages)
-    seconds = sum(interval.duration_s for interval in intervals)
-    written_Bps = sum(map(dirty_bytes, intervals)) / seconds
+class Watching(Stock):
+    """Stock QEMU, of which the first iterations are noted."""
+
+    def __init__(self) -> None:
+        self.iterations: list[tuple[Interval, list[Short]]] = []
+        self._seen: list[Short] = []
+        self._until_s = math.inf
+
+    def watch(self, interval: Interval) -> None:
+        self._seen.append(short(interval))
+
+    def after(self, done: Pass) -> Action:
+        found = done.found() if len(self.iterations) < LOOK_AT else None
+        if found is not None:
+            self.iterations.append((found, self._seen))
+        self._seen = []
+        self._until_s = min(self._until_s, done.at_s + PATIENCE_S)
+        ends = done.pending_bytes < done.bandwidth_Bps * done.limit_s
+        return Action(give_up=not ends and done.at_s > self._until_s)
+
+
+def replays(name: str, intervals: list[Interval], recorded: Recorded) -> Iterator[Run]:
+    recording = Recording(intervals)
+    zeros = zeros_by_group(Recording(recorded.before), recorded.nonzero_pages)
+    memory = ReplayedMemory(recording, [0.0], zeros, chunk_pages=recorded.chunk_pages)
+    written_Bps = sum(map(dirty_bytes, intervals)) / recording.duration_s
     for load in LOADS:
         bandwidth_Bps = written_Bps / load
-        if nonzero_pages * stock_replay.PAGE_BYTES > LONGEST_S * bandwidth_Bps:
+        if sum(map(sum, recorded.nonzero_pages)) * recording.page_bytes > LONGEST_S * bandwidth_Bps:
             continue
         for limit_s in LIMITS_S:
-            migration = replay.migrate(bandwidth_Bps, limit_s)
-            link = bandwidth_Bps, limit_s
+            noted = Watching()
+            course = precopy(memory, bandwidth_Bps, limit_s, policy=noted)
             about = f"{name} load {load} limit {limit_s} s"
-            yield Run.of(about, link, migration.completed, migration.passes)
+            yield Run(about, bandwidth_Bps, limit_s, course.converged, noted.iterations)
 
 
 def dirty_bytes(interval: Interval) -> int:

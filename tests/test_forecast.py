@@ -371,6 +371,13 @@ def test_numbers_that_are_not_positive_and_finite(name, value):
         forecast(RECORDING, **numbers)
 
 
+def test_what_takes_far_longer_than_was_observed_is_refused():
+    """Once is 2052 s at this bandwidth; of 10 s nothing can be told, of 20 s it can be tried."""
+    with pytest.raises(errors.UsageError, match="observe for longer, or give a faster link"):
+        forecast(record(idle(PAGES, 100)), BANDWIDTH / 1000)
+    forecast(record(idle(PAGES, 200)), BANDWIDTH / 1000, courses=1)
+
+
 @pytest.mark.parametrize("courses", [0, -1, 1.5, "3", True, 10_001])
 def test_courses_out_of_range(courses):
     with pytest.raises(errors.UsageError, match="courses must be a whole number from 1 to 10000"):

@@ -260,6 +260,7 @@ def test_intervals_that_the_disk_was_too_slow_for(tmp_path, capsys, monkeypatch)
         (["--max-downtime", "soon"], "300ms, 1.5s or 2m"),
         (["--downtime-limit", "300ms,nan"], "is not a duration"),
         (["--max-time", "1e999s"], "not positive and finite"),
+        (["--max-time", "100000s"], "more than a day"),
         (["--zero-pages", "lots"], "neither a number of pages"),
         (["--zero-pages", "100001"], "more than the 25600 pages"),
         (["--accel", "xen"], "invalid choice"),

@@ -135,6 +135,7 @@ def test_traces_that_fail_among_others(hot_trace, tmp_path, capsys):
         (["--downtime-limit", "nan"], "is not a duration"),
         (["--start", "soon"], "is not a duration"),
         (["--max-time", "1e999s"], "not positive and finite"),
+        (["--max-time", "100000s"], "more than a day"),
         (["--past-end", "guess"], "invalid choice"),
         (["--accel", "xen"], "invalid choice"),
         (["--jobs", "0"], "from 1 to"),

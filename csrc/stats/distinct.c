@@ -5,53 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "arena.h"
-#include "history.h"
-
-/*
- * Lengths are numbered: 1, 2, 3, 4, 6, 8, ... intervals are 0, 1, 2, 3, 4, 5, ... Above the first
- * they are two chains, of 2^j (odd) and of 3 * 2^j (even), in each of which a window is two of the
- * one before; the chains' first ones are two intervals and three.
- */
-#define N_LENGTHS (2 * MPAT_MOST_WINDOWS)
-#define CHAIN_LENGTH(chain) (MPAT_MOST_WINDOWS - (chain))
-#define LENGTH_OF(chain, i) (2 * (i) + 1 + (chain))
+#include "distinct.h"
 
 #define MOST_SECONDS 1e100 /* their squares are far from overflow */
-
-/* Mean and sum of squared deviations of a number that is told one by one (Welford, 1962). */
-struct moments {
-    double mean, squares;
-};
-
-struct region {
-    struct mpat_open_window window;
-    struct moments pages;
-};
-
-/* The windows of one length. */
-struct length {
-    uint64_t n_windows;
-    double open_s; /* of the open window, up to now */
-    struct moments seconds, pages; /* pages: of all regions together */
-    uint64_t bytes;
-    struct mpat_arena arena;
-    struct region regions[];
-};
-
-struct mpat_distinct {
-    mpat_busy busy;
-    int followed; /* by another object */
-    int streams;  /* do open windows go around the cache? */
-    uint64_t group_words;
-    uint64_t position; /* intervals since the start or the last break */
-    double observed;   /* seconds */
-    _Atomic size_t n_complete; /* lengths with a complete window; read without entering, */
-    _Atomic uint64_t bytes;    /* as is this */
-    struct length *lengths[N_LENGTHS]; /* NULL: not needed yet */
-    size_t n_regions;
-    uint64_t region_pages[];
-};
 
 static uint32_t intervals_of(size_t length)
 {
@@ -81,11 +37,6 @@ static double deviation(double squares, uint64_t n)
     return n > 1 && squares > 0 ? sqrt(squares / (double)(n - 1)) : 0;
 }
 
-static size_t groups_of(const mpat_distinct *d, size_t region)
-{
-    return (size_t)((mpat_bitmap_words(d->region_pages[region]) - 1) / d->group_words + 1);
-}
-
 /* ---- memory ------------------------------------------------------------------------------------ */
 
 /* Measure the arrays, or, once the arena is mapped, place them. Single intervals are never open. */
@@ -108,8 +59,7 @@ static void lay_out(const mpat_distinct *d, struct length *l, int has_slots)
     }
 }
 
-/* Make the arrays of a length, if they are not there yet. */
-static int reach(mpat_distinct *d, size_t length)
+int mpat_distinct_reach(mpat_distinct *d, size_t length)
 {
     size_t bytes;
     if (d->lengths[length] != NULL)
@@ -154,7 +104,7 @@ int mpat_distinct_create(const uint64_t *region_pages, size_t n_regions, uint32_
     for (size_t r = 0; r < n_regions; r++)
         window_bytes += mpat_bitmap_words(region_pages[r]) * sizeof(uint64_t);
     d->streams = window_bytes >= MPAT_STREAM_FROM;
-    int err = reach(d, 0);
+    int err = mpat_distinct_reach(d, 0);
     if (err) {
         free(d);
         return err;
@@ -210,7 +160,7 @@ static int update(mpat_distinct *d, const uint64_t *const *bitmaps, double durat
     for (uint32_t c = 0; c < 2 && err == 0; c++) {
         n_complete[c] = complete_at(d->position + 1, c);
         if (n_complete[c] < CHAIN_LENGTH(c)) /* the window that stays open */
-            err = reach(d, LENGTH_OF(c, n_complete[c]));
+            err = mpat_distinct_reach(d, LENGTH_OF(c, n_complete[c]));
     }
     if (err)
         return err;
@@ -292,114 +242,6 @@ int mpat_distinct_break(mpat_distinct *distinct)
     }
     if (err == 0)
         distinct->position = 0;
-    mpat_busy_leave(&distinct->busy);
-    return err;
-}
-
-/* ---- regions that grow ------------------------------------------------------------------------- */
-
-/* Copy what is open to its place in a larger region's, which is zero. */
-static void copy_open(const struct mpat_slot *from, const struct mpat_slot *to, uint64_t n_words,
-                      uint64_t shift)
-{
-    uint64_t n_lines = mpat_lines(n_words);
-    for (uint64_t block = 0; block * MPAT_BLOCK_LINES < n_lines; block++) {
-        for (uint64_t left = from->lines[block]; left; left &= left - 1) {
-            uint64_t line = block * MPAT_BLOCK_LINES + (uint64_t)__builtin_ctzll(left);
-            for (uint64_t w = line * MPAT_LINE_WORDS; w < (line + 1) * MPAT_LINE_WORDS; w++) {
-                uint64_t at = w + shift, to_line = at / MPAT_LINE_WORDS;
-                if (from->words[w] == 0) /* among them the words past the region's end */
-                    continue;
-                to->words[at] = from->words[w];
-                to->lines[to_line / MPAT_BLOCK_LINES] |= UINT64_C(1) << to_line % MPAT_BLOCK_LINES;
-            }
-        }
-    }
-}
-
-static void copy_length(const mpat_distinct *d, const struct length *from, const mpat_distinct *next,
-                        struct length *to, const mpat_origin *origins)
-{
-    to->n_windows = from->n_windows;
-    to->open_s = from->open_s;
-    to->seconds = from->seconds;
-    to->pages = from->pages;
-    for (size_t r = 0; r < next->n_regions; r++) {
-        if (origins[r].region < 0)
-            continue;
-        size_t old = (size_t)origins[r].region;
-        const struct mpat_open_window *w = &from->regions[old].window;
-        struct mpat_open_window *x = &to->regions[r].window;
-        uint64_t shift = origins[r].page / 64, group = shift / d->group_words;
-        to->regions[r].pages = from->regions[old].pages;
-        if (w->slot.words != NULL)
-            copy_open(&w->slot, &x->slot, mpat_bitmap_words(d->region_pages[old]), shift);
-        for (size_t g = 0; g < groups_of(d, old); g++) {
-            if (w->pages[g]) {
-                x->pages[group + g] = w->pages[g];
-                x->squares[group + g] = w->squares[g];
-            }
-        }
-    }
-}
-
-static int check_origins(const mpat_distinct *d, const uint64_t *region_pages, size_t n_regions,
-                         const mpat_origin *origins)
-{
-    size_t n_old = 0;
-    if (mpat_regions_check(region_pages, n_regions) || origins == NULL)
-        return -EINVAL;
-    for (size_t r = 0; r < n_regions; r++) {
-        int64_t old = origins[r].region;
-        if (old == -1)
-            continue;
-        if (old < -1 || old >= (int64_t)d->n_regions ||
-            mpat_origin_check(&origins[r], d->region_pages[old], region_pages[r],
-                              d->group_words * 64))
-            return -EINVAL;
-        for (size_t s = 0; s < r; s++) {
-            if (origins[s].region == old)
-                return -EINVAL;
-        }
-        n_old++;
-    }
-    return n_old == d->n_regions ? 0 : -EINVAL;
-}
-
-/* Between enter and leave. */
-static int succeed(mpat_distinct *d, const uint64_t *region_pages, size_t n_regions,
-                   const mpat_origin *origins, mpat_distinct **out)
-{
-    mpat_distinct *next;
-    if (d->followed)
-        return -ESTALE;
-    int err = mpat_distinct_create(region_pages, n_regions, (uint32_t)(d->group_words * 64), &next);
-    if (err)
-        return err;
-    for (size_t i = 0; i < N_LENGTHS && d->lengths[i] != NULL; i++) {
-        err = reach(next, i);
-        if (err) {
-            mpat_distinct_destroy(next);
-            return err;
-        }
-        copy_length(d, d->lengths[i], next, next->lengths[i], origins);
-    }
-    next->position = d->position;
-    next->observed = d->observed;
-    next->n_complete = mpat_distinct_windows(d);
-    d->followed = 1;
-    *out = next;
-    return 0;
-}
-
-int mpat_distinct_follow(mpat_distinct *distinct, const uint64_t *region_pages, size_t n_regions,
-                         const mpat_origin *origins, mpat_distinct **out)
-{
-    if (distinct == NULL || out == NULL || check_origins(distinct, region_pages, n_regions, origins))
-        return -EINVAL;
-    if (!mpat_busy_enter(&distinct->busy))
-        return -EBUSY;
-    int err = succeed(distinct, region_pages, n_regions, origins, out);
     mpat_busy_leave(&distinct->busy);
     return err;
 }

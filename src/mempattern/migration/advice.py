@@ -21,7 +21,7 @@ from mempattern.migration.policies.qemu import AutoConverge, Stock
 from mempattern.migration.precopy import MEASURED, Host
 from mempattern.migration.recording import Recording
 from mempattern.migration.sentences import DEFAULT_LIMIT_S
-from mempattern.quantities import format_bandwidth, format_duration
+from mempattern.quantities import format_bandwidth
 
 _MARGIN = 1.1
 """By which a link may be slower than it is said to be: headers alone take 6 % of an Ethernet's
@@ -29,8 +29,6 @@ bits. Some workloads' smallest limit rises by twice as much, or more."""
 _STEP = 1.25
 """From one limit to the next that is tried."""
 _TRIES = 4
-_LONGEST = 200
-"""Times what was observed: to replay it more often takes long, and says nothing."""
 _WORTH = 0.8
 """Of its time: what waiting must bring a migration down to, that could begin now."""
 
@@ -119,7 +117,8 @@ def advise(
         Migrations(workload, shared, one, host=host, patience_s=patience_s, courses=courses)
         for one in bandwidths_Bps
     ]
-    _check_observed(workload, links)
+    for link in links:
+        link.check_observed()
     slowest = min(links, key=lambda link: link.bandwidth_Bps)
     outlooks = tuple(tuple(link.outlook(limit) for limit in limits) for link in links)
     return Advice(
@@ -150,19 +149,6 @@ def advise(
             f"at {format_bandwidth(slowest.bandwidth_Bps)}: ",
         ),
     )
-
-
-def _check_observed(workload: Recording | DirtyCurve, links: Sequence[Migrations]) -> None:
-    if isinstance(workload, DirtyCurve):
-        return
-    for link in links:
-        bulk_s = workload.n_pages * link.page_s
-        if bulk_s > _LONGEST * workload.duration_s:
-            raise UsageError(
-                f"at {format_bandwidth(link.bandwidth_Bps)} all memory takes "
-                f"{format_duration(bulk_s)}, and {format_duration(workload.duration_s)} were "
-                f"observed, which tells nothing of it; observe for longer, or give a faster link"
-            )
 
 
 def usual_limits_s(ceiling_s: float) -> list[float]:

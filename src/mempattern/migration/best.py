@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections import deque
-
 from mempattern.interval import Interval
 from mempattern.migration.plan import WORTH, Means, Plan, plan
 from mempattern.migration.policies.base import NOTHING, Action, Pass, Policy, Task
 from mempattern.migration.recording import Recording
+from mempattern.migration.watched import Watched
 
 _LEAST_INTERVALS = 10
 _LAST = Means.THROTTLE
@@ -34,23 +32,23 @@ class Best(Policy):
         self._task = task
         self._plan: Plan | None = None
         self._until_s = 0.0
-        self._intervals: deque[Interval] = deque(maxlen=_WATCHED)
+        self._watched = Watched(_WATCHED)
         observed = task.observed()
         if observed is None or len(observed) < _LEAST_INTERVALS:
             return NOTHING
         return self._follow(plan(observed, task), 0.0, throttles=False)
 
     def watch(self, interval: Interval) -> None:
-        self._intervals.append(interval)
+        self._watched.add(interval)
 
     def after(self, done: Pass) -> Action:
         if self._plan is not None and done.at_s <= self._until_s:
             return Action(self._limit_s(self._plan, done), self._plan.throttle)
-        if len(self._intervals) < _LEAST_INTERVALS:
+        if len(self._watched) < _LEAST_INTERVALS:
             return NOTHING
         means = Means.LIMIT if self._plan is None else Means(min(self._plan.means + 1, _LAST))
-        watched = Recording(list(self._intervals))
-        return self._follow(plan(watched, self._task, means), done.at_s, throttles=True)
+        again = plan(Recording(self._watched), self._task, means)
+        return self._follow(again, done.at_s, throttles=True)
 
     def _follow(self, plan: Plan, now_s: float, *, throttles: bool) -> Action:
         """During the first pass it does not throttle: all is to be sent whatever is written."""
@@ -65,16 +63,10 @@ class Best(Policy):
         pending_s = done.pending_bytes / done.bandwidth_Bps
         if not _WORTH_S < pending_s <= plan.limit_s:
             return plan.limit_s
-        lately_s = self._written_lately(pending_s) * done.page_bytes / done.bandwidth_Bps
+        lately = self._watched.lately(pending_s)
+        if lately is None:
+            return plan.limit_s
+        lately_s = Recording(lately).touched_pages * done.page_bytes / done.bandwidth_Bps
         if lately_s > min(WORTH * done.at_s, pending_s / 2):
             return plan.limit_s
         return max(_SPARE * lately_s, _WORTH_S)
-
-    def _written_lately(self, duration_s: float) -> float:
-        """Distinct pages of the last intervals that cover so long a time; infinite if none do."""
-        lately = []
-        for interval in reversed(self._intervals):
-            lately.append(interval)
-            if self._intervals[-1].end_ns - interval.start_ns >= duration_s * 1e9:
-                return Recording(lately[::-1]).touched_pages
-        return math.inf

@@ -32,6 +32,7 @@ from mempattern.migration.precopy import MEASURED, PAGE_HEADER_BYTES, Course, Ho
 from mempattern.migration.recording import Recording
 from mempattern.migration.replayed import ReplayedMemory
 from mempattern.migration.zeros import spread_zeros, unwritten
+from mempattern.quantities import format_bandwidth, format_duration
 
 COURSES = 12
 """Equally likely courses of the guest that are played out ..."""
@@ -41,6 +42,8 @@ _PHASES = 12
 """Moments of a period that are tried, ..."""
 _GLANCE = 3
 """... with so many courses, before one of them is looked at closely."""
+_LONGEST = 200
+"""Times what was observed: to replay it more often takes long, and says nothing."""
 _QUIET_S = 5.0
 """Without a new low for so long, or for a loop of the recording if that is longer, pending pages
 are taken to get no lower."""
@@ -94,12 +97,14 @@ def forecast(
     by default ten times what sending all of RAM once takes, and at least a minute. `courses` is 12
     by default, and fewer for VMs of more than 16 GiB.
 
-    Raises `UsageError` for numbers that are not positive and finite, or a curve without n_pages.
+    Raises `UsageError` for numbers that are not positive and finite, for a curve without n_pages,
+    and if sending all memory once takes more than 200 times what was observed.
     """
     migrations = Migrations(
         workload, memories(workload, n_pages, zero, chunk_pages), bandwidth_Bps,
         host=host, patience_s=patience_s, courses=courses,
     )  # fmt: skip
+    migrations.check_observed()
     downtime_limit_s = positive_seconds("downtime_limit_s", downtime_limit_s)
     ceiling_s = positive_seconds("ceiling_s", downtime_limit_s if ceiling_s is None else ceiling_s)
     return Forecast(
@@ -147,6 +152,17 @@ class Migrations:
             "patience_s", self._enough_s if patience_s is None else patience_s
         )
         self._played: dict[tuple[float, Callable[[], Policy]], list[Course]] = {}
+
+    def check_observed(self) -> None:
+        """Raises `UsageError` if the recording is so short that to send all memory once takes more
+        than 200 times as long."""
+        workload, bulk_s = self.workload, self._memories[0].n_pages * self.page_s
+        if isinstance(workload, Recording) and bulk_s > _LONGEST * workload.duration_s:
+            raise UsageError(
+                f"at {format_bandwidth(self.bandwidth_Bps)} all memory takes "
+                f"{format_duration(bulk_s)}, and {format_duration(workload.duration_s)} were "
+                f"observed, which tells nothing of it; observe for longer, or give a faster link"
+            )
 
     def outlook(self, limit_s: float, policy: Callable[[], Policy] = Stock) -> Outlook:
         """Of a migration with that downtime limit that begins now."""

@@ -18,6 +18,10 @@ _EQUAL = 1e-3
 """Moments whose total times differ by less are told apart by their downtime."""
 
 
+_FAR = 4
+"""Times the ceiling: with so much pending it need not be looked what a sync would find."""
+
+
 class Moment(NamedTuple):
     """To stop the guest at, and what would come of it."""
 
@@ -41,14 +45,14 @@ class _Scout(Policy):
         self._limit_s, self._best_s = limit_s, math.inf
 
     def begin(self, task: Task) -> Action:
-        self._ceiling_s = task.ceiling_s
+        self._task = task
         return Action(downtime_limit_s=self._limit_s)
 
     def poll(self, now: Progress) -> Action:
         if now.at_s > self._best_s * (1 + _EQUAL):
             return Action(give_up=True)  # later ones are no better
-        downtime_s = now.downtime_s()
-        if downtime_s <= self._ceiling_s * (1 + TOLERANCE):
+        downtime_s = _downtime_s(now, self._task)
+        if downtime_s <= self._task.ceiling_s * (1 + TOLERANCE):
             moment = Moment(now.at_s + downtime_s, downtime_s, now.at_s, self._limit_s)
             self.moments.append(moment)
             self._best_s = min(self._best_s, moment.total_s)
@@ -65,11 +69,20 @@ class _StopAt(Policy):
         self._moment = moment
 
     def begin(self, task: Task) -> Action:
+        self._task = task
         return Action(downtime_limit_s=self._moment.limit_s)
 
     def poll(self, now: Progress) -> Action:
-        now.downtime_s()
+        _downtime_s(now, self._task)
         return Action(stop=True) if now.at_s >= self._moment.at_s else NOTHING
+
+
+def _downtime_s(now: Progress, task: Task) -> float:
+    """If the guest were stopped now; infinite where that is far above the ceiling."""
+    nonzero_bytes = (now.pending_pages - task.zero_pages) * now.page_bytes
+    if nonzero_bytes > _FAR * task.ceiling_s * max(now.bandwidth_Bps, task.bandwidth_Bps):
+        return math.inf
+    return now.downtime_s()
 
 
 def oracle(play: Callable[[Policy], Course], ceiling_s: float) -> Course:

@@ -123,7 +123,7 @@ class Recording:
     def until(self, at_s: float) -> Recording | None:
         """The intervals that are over at that moment; None if there is none."""
         n_intervals = int(np.searchsorted(self.edges_s, at_s + ROUNDED_S, "right")) - 1
-        return Recording(list(itertools.islice(self, n_intervals))) if n_intervals > 0 else None
+        return Recording(_First(self, n_intervals)) if n_intervals > 0 else None
 
     @property
     def nbytes(self) -> int:
@@ -182,6 +182,22 @@ class Recording:
     @property
     def duration_s(self) -> float:
         return float(self.edges_s[-1])
+
+
+class _First:
+    """The first intervals of a recording, which are made one by one."""
+
+    def __init__(self, recording: Recording, n_intervals: int) -> None:
+        self._recording, self._n_intervals = recording, n_intervals
+
+    def __len__(self) -> int:
+        return self._n_intervals
+
+    def __getitem__(self, index: int) -> Interval:
+        return self._recording[index]
+
+    def __iter__(self) -> Iterator[Interval]:
+        return itertools.islice(self._recording, self._n_intervals)
 
 
 def _page_bytes(regions: tuple[Region, ...]) -> int:

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Distinct pages by window, of regions that grow. */
+#include <errno.h>
+
+#include "distinct.h"
+
+/* Copy what is open to its place in a larger region's, which is zero. */
+static void copy_open(const struct mpat_slot *from, const struct mpat_slot *to, uint64_t n_words,
+                      uint64_t shift)
+{
+    uint64_t n_lines = mpat_lines(n_words);
+    for (uint64_t block = 0; block * MPAT_BLOCK_LINES < n_lines; block++) {
+        for (uint64_t left = from->lines[block]; left; left &= left - 1) {
+            uint64_t line = block * MPAT_BLOCK_LINES + (uint64_t)__builtin_ctzll(left);
+            for (uint64_t w = line * MPAT_LINE_WORDS; w < (line + 1) * MPAT_LINE_WORDS; w++) {
+                uint64_t at = w + shift, to_line = at / MPAT_LINE_WORDS;
+                if (from->words[w] == 0) /* among them the words past the region's end */
+                    continue;
+                to->words[at] = from->words[w];
+                to->lines[to_line / MPAT_BLOCK_LINES] |= UINT64_C(1) << to_line % MPAT_BLOCK_LINES;
+            }
+        }
+    }
+}
+
+static void copy_length(const mpat_distinct *d, const struct length *from, const mpat_distinct *next,
+                        struct length *to, const mpat_origin *origins)
+{
+    to->n_windows = from->n_windows;
+    to->open_s = from->open_s;
+    to->seconds = from->seconds;
+    to->pages = from->pages;
+    for (size_t r = 0; r < next->n_regions; r++) {
+        if (origins[r].region < 0)
+            continue;
+        size_t old = (size_t)origins[r].region;
+        const struct mpat_open_window *w = &from->regions[old].window;
+        struct mpat_open_window *x = &to->regions[r].window;
+        uint64_t shift = origins[r].page / 64, group = shift / d->group_words;
+        to->regions[r].pages = from->regions[old].pages;
+        if (w->slot.words != NULL)
+            copy_open(&w->slot, &x->slot, mpat_bitmap_words(d->region_pages[old]), shift);
+        for (size_t g = 0; g < groups_of(d, old); g++) {
+            if (w->pages[g]) {
+                x->pages[group + g] = w->pages[g];
+                x->squares[group + g] = w->squares[g];
+            }
+        }
+    }
+}
+
+static int check_origins(const mpat_distinct *d, const uint64_t *region_pages, size_t n_regions,
+                         const mpat_origin *origins)
+{
+    size_t n_old = 0;
+    if (mpat_regions_check(region_pages, n_regions) || origins == NULL)
+        return -EINVAL;
+    for (size_t r = 0; r < n_regions; r++) {
+        int64_t old = origins[r].region;
+        if (old == -1)
+            continue;
+        if (old < -1 || old >= (int64_t)d->n_regions ||
+            mpat_origin_check(&origins[r], d->region_pages[old], region_pages[r],
+                              d->group_words * 64))
+            return -EINVAL;
+        for (size_t s = 0; s < r; s++) {
+            if (origins[s].region == old)
+                return -EINVAL;
+        }
+        n_old++;
+    }
+    return n_old == d->n_regions ? 0 : -EINVAL;
+}
+
+/* Between enter and leave. */
+static int succeed(mpat_distinct *d, const uint64_t *region_pages, size_t n_regions,
+                   const mpat_origin *origins, mpat_distinct **out)
+{
+    mpat_distinct *next;
+    if (d->followed)
+        return -ESTALE;
+    int err = mpat_distinct_create(region_pages, n_regions, (uint32_t)(d->group_words * 64), &next);
+    if (err)
+        return err;
+    for (size_t i = 0; i < N_LENGTHS && d->lengths[i] != NULL; i++) {
+        err = mpat_distinct_reach(next, i);
+        if (err) {
+            mpat_distinct_destroy(next);
+            return err;
+        }
+        copy_length(d, d->lengths[i], next, next->lengths[i], origins);
+    }
+    next->position = d->position;
+    next->observed = d->observed;
+    next->n_complete = mpat_distinct_windows(d);
+    d->followed = 1;
+    *out = next;
+    return 0;
+}
+
+int mpat_distinct_follow(mpat_distinct *distinct, const uint64_t *region_pages, size_t n_regions,
+                         const mpat_origin *origins, mpat_distinct **out)
+{
+    if (distinct == NULL || out == NULL || check_origins(distinct, region_pages, n_regions, origins))
+        return -EINVAL;
+    if (!mpat_busy_enter(&distinct->busy))
+        return -EBUSY;
+    int err = succeed(distinct, region_pages, n_regions, origins, out);
+    mpat_busy_leave(&distinct->busy);
+    return err;
+}
