@@ -35,7 +35,7 @@ class Best(Policy):
         self._watched = Watched(_WATCHED)
         observed = task.observed()
         if observed is None or len(observed) < _LEAST_INTERVALS:
-            return NOTHING
+            return Action(min(task.downtime_limit_s, task.ceiling_s))
         return self._follow(plan(observed, task), 0.0, throttles=False)
 
     def watch(self, interval: Interval) -> None:

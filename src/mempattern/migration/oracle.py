@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 from mempattern.migration.policies.base import NOTHING, Action, Policy, Progress, Task
@@ -115,4 +116,6 @@ def oracle(play: Callable[[Policy], Course], ceiling_s: float) -> Course:
         raise ended
     soonest_s = min((c.total_s for c in within), default=math.inf)
     equals = [c for c in within if c.total_s <= soonest_s * (1 + _EQUAL)]
-    return min(equals, key=lambda c: c.downtime_s) if equals else courses[0]
+    if not equals:
+        return replace(courses[0], converged=False, downtime_s=math.nan)
+    return min(equals, key=lambda c: c.downtime_s)
