@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import NamedTuple, Self
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -96,7 +97,8 @@ class _Watched:
         return (kept.interval() for kept in self._kept)
 
 
-class _Kept(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class _Kept:
     index: int
     start_ns: int
     end_ns: int
