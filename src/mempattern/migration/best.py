@@ -15,7 +15,6 @@ from mempattern.migration.plan import Means, Plan, plan
 from mempattern.migration.policies.base import NOTHING, Action, Pass, Policy, Progress, Task
 from mempattern.migration.recording import Recording
 from mempattern.regions import Region
-from mempattern.stats import group_counts
 
 _LEAST_INTERVALS = 10
 _LAST = Means.THROTTLE
@@ -51,8 +50,9 @@ class Best(Policy):
         return self._follow(plan(observed, task), 0.0, throttles=False)
 
     def watch(self, interval: Interval) -> None:
-        self._watched.add(interval)
-        self._written.add(interval)
+        kept = _Kept.of(interval)
+        self._watched.add(kept)
+        self._written.add(kept)
 
     def after(self, done: Pass) -> Action:
         self._written.clear()
@@ -84,8 +84,8 @@ class _Watched:
     def __init__(self) -> None:
         self._kept: deque[_Kept] = deque(maxlen=_WATCHED)
 
-    def add(self, interval: Interval) -> None:
-        self._kept.append(_Kept.of(interval))
+    def add(self, kept: _Kept) -> None:
+        self._kept.append(kept)
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -133,24 +133,27 @@ class _Written:
 
     def __init__(self) -> None:
         self._bitmaps: dict[str, npt.NDArray[np.uint64]] = {}
-        self._last_pages = 0
+        self._pages = self._last_pages = 0
 
     def clear(self) -> None:
         self._bitmaps.clear()
+        self._pages = 0
 
-    def add(self, interval: Interval) -> None:
+    def add(self, kept: _Kept) -> None:
         self._last_pages = 0
-        for region in interval.regions:
-            words = interval.bitmaps[region.name]
-            self._last_pages += int(group_counts(words, region.n_pages).sum())
-            if region.name in self._bitmaps:
-                self._bitmaps[region.name] |= words
-            else:
-                self._bitmaps[region.name] = words.copy()
+        for region, (places, words) in zip(kept.regions, kept.words, strict=True):
+            if region.name not in self._bitmaps:
+                self._bitmaps[region.name] = np.zeros(region.n_words, np.uint64)
+            known = self._bitmaps[region.name]
+            self._pages += _count(words & ~known[places])
+            self._last_pages += _count(words)
+            known[places] |= words
 
     @property
     def most_pages(self) -> int:
         """With as many in the interval that is not over as in the last one."""
-        known = sum(int(group_counts(words, words.size * 64).sum())
-                    for words in self._bitmaps.values())  # fmt: skip
-        return known + self._last_pages
+        return self._pages + self._last_pages
+
+
+def _count(words: npt.NDArray[np.uint64]) -> int:
+    return int(np.bitwise_count(words).sum())
