@@ -39,6 +39,8 @@ class Row:
 
     @property
     def spread(self) -> str:
+        if len(self.values) == 1:  # counted, or measured once
+            return ""
         low, _, high = quantiles(self.values, n=4)
         return f"{low:.3g} to {high:.3g}"
 
@@ -76,7 +78,7 @@ def machine_line(machine: dict[str, Any]) -> str:
 
 def markdown(paths: list[Path]) -> str:
     runs = [json.loads(path.read_text()) for path in paths]
-    results = " and ".join(f"`{path.as_posix()}`" for path in paths)
+    results = ", ".join(f"`{path.as_posix()}`" for path in paths)
     head = HEAD.format(results=results, machine=machine_line(runs[0]["machine_info"]))
     lines = [head, "| bench | against | median | quartiles | goal |", "|---|---|---|---|---|"]
     for bench in (bench for run in runs for bench in run["benchmarks"]):
