@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from migration_data import Run
 
 from mempattern.curve import DirtyCurve
-from mempattern.migration.forecast import Migrations, memories
+from mempattern.migration.migrations import Migrations, memories
 from mempattern.migration.outlook import Outlook
 from mempattern.migration.precopy import Course
 from mempattern.migration.recording import Recording

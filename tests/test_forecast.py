@@ -12,7 +12,9 @@ from recordings import PROVENANCE, hot, idle, record, square_wave, uniform
 from mempattern import Interval, Region, errors
 from mempattern.curve import DirtyCurve
 from mempattern.migration.expected import ExpectedMemory
-from mempattern.migration.forecast import Forecast, Migrations, Outlook, Range, forecast
+from mempattern.migration.forecast import Forecast, forecast
+from mempattern.migration.migrations import Migrations
+from mempattern.migration.outlook import Outlook, Range
 from mempattern.migration.precopy import Host, precopy
 from mempattern.migration.recording import Recording
 from mempattern.migration.replayed import ReplayedMemory

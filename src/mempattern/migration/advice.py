@@ -13,8 +13,9 @@ from mempattern.errors import UsageError
 from mempattern.interval import Bitmap
 from mempattern.migration import sentences
 from mempattern.migration.doubts import doubt
-from mempattern.migration.forecast import Migrations, memories, notes_on
+from mempattern.migration.forecast import notes_on
 from mempattern.migration.memory import CHUNK_PAGES
+from mempattern.migration.migrations import Migrations, memories
 from mempattern.migration.outlook import DOWNTIME_ERROR_S, Outlook, Phase, PostCopy
 from mempattern.migration.policies.base import Policy
 from mempattern.migration.policies.qemu import AutoConverge, Stock

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mempattern.migration.forecast import Migrations
+from mempattern.migration.migrations import Migrations
 from mempattern.migration.observed import Observed
 from mempattern.quantities import format_duration
 

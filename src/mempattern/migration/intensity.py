@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from mempattern._checks import positive_seconds
 from mempattern.curve import DirtyCurve
 from mempattern.migration.doubts import FEWEST, doubt
-from mempattern.migration.forecast import Migrations, memories
 from mempattern.migration.memory import CHUNK_PAGES
+from mempattern.migration.migrations import Migrations, memories
 from mempattern.migration.observed import Observed
 from mempattern.migration.outlook import Outlook, Range
 from mempattern.quantities import (

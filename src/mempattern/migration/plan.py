@@ -6,8 +6,8 @@ import functools
 from dataclasses import dataclass
 from enum import IntEnum
 
-from mempattern.migration.forecast import Migrations, memories
 from mempattern.migration.memory import CHUNK_PAGES
+from mempattern.migration.migrations import Migrations, memories
 from mempattern.migration.policies.base import Action, Pass, Policy, Task
 from mempattern.migration.recording import Recording
 

@@ -68,7 +68,7 @@ class Recording:
         durations_s = (self._end_ns - self._start_ns) / 1e9
         self.edges_s = np.concatenate(([0.0], np.cumsum(durations_s)))
         span_s = int(self._end_ns[-1] - self._start_ns[0]) / 1e9
-        self.unseen_s = span_s - float(self.edges_s[-1])
+        self.unseen_s = max(round(span_s - float(self.edges_s[-1]), 9), 0.0)
         self.lost_pages = sum(self._lost_pages)
         self._n_lossy = int(np.count_nonzero(self._lost_pages))
         self._longest_s, self._usual_s = float(durations_s.max()), float(np.median(durations_s))
