@@ -22,6 +22,8 @@ N_INTERVALS = 600
 PERIOD_NS = 100_000_000
 ALONE = ("stock", "relaxed", "auto-converge", "hot-pages", "mp", "best", "oracle")
 CEILING_S = 1.0
+PATIENCE_S = 60.0
+"""What was recorded; a migration that does not end is replayed for so long."""
 ROUNDS = 3
 PER_INTERVAL = " ms an interval"
 PER_GIB = " B a GiB and interval"
@@ -82,7 +84,7 @@ def bench_replay(benchmark, intervals, bandwidth):
 
     def replay(names):
         policies = {name: POLICIES[name] for name in names}
-        outcomes = simulate(recording, policies, link, CEILING_S)
+        outcomes = simulate(recording, policies, link, CEILING_S, patience_s=PATIENCE_S)
         assert all(outcome.end != "failed" for outcome in outcomes)
 
     for name in ALONE:
