@@ -2,8 +2,12 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from statistics import median
+
+import pytest
 
 from mempattern.cli.main import main
 
@@ -21,6 +25,41 @@ def test_the_replay_is_what_the_command_prints(capsys):
     (words,) = re.findall(r"^mempattern replay guest.mpt (.*)$", README, re.MULTILINE)
     assert main(["replay", str(HERE / "docs/guest.mpt"), *words.split()]) == 0
     assert f"```\n{capsys.readouterr().out.rstrip()}\n```" in README
+
+
+def test_the_evidence_is_that_of_the_results(monkeypatch):
+    monkeypatch.syspath_prepend(str(HERE / "benches"))
+    from evidence_data import load, under_ceilings  # noqa: PLC0415
+
+    everything = under_ceilings(load(HERE / "benches/results/evidence.json"))
+    judged = [m for m in everything if m.set != "design" and m.ceiling_s == 1.0]
+    possible = [m for m in judged if m.moves("oracle")]
+    others = [m for m in judged if not m.moves("oracle")]
+    moved = [m for m in possible if m.moves("best")]
+    assert len(moved) == len(possible)
+    later = median(m.outcomes["best"].total_s / m.oracle.total_s - 1 for m in moved)
+    n_stock = sum(m.moves("stock") for m in possible)
+    n_throttled = sum(m.moves("best") for m in others)
+    assert (
+        f"On {len(judged)} migrations of {len({m.trace for m in judged})} traces that `best` was "
+        f"not made with, it moved all {len(moved)} that a second of downtime allows to move (stock "
+        f"QEMU moved {n_stock}), and by throttling {n_throttled} of the {len(others)} others, "
+        f"{100 * later:.1f} % later than an oracle in the median"
+    ) in " ".join(README.split())
+
+
+@pytest.mark.parametrize(
+    ("script", "results", "document"),
+    [
+        ("evidence_report", "evidence", "evidence"),
+        ("replay_report", "replay", "replay-results"),
+        ("forecast_report", "forecast", "forecast-results"),
+    ],
+)
+def test_pages_of_results_are_what_their_scripts_make(script, results, document):
+    command = [sys.executable, f"benches/{script}.py", f"benches/results/{results}.json"]
+    made = subprocess.run(command, cwd=HERE, check=True, capture_output=True, text=True).stdout
+    assert made == (HERE / f"docs/{document}.md").read_text()
 
 
 def test_the_errors_are_those_of_the_results():
