@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from migration_cases import Case
 
-from mempattern.interval import Interval
+from mempattern.interval import Bitmap, Interval
+from mempattern.migration.recording import Recording
+from mempattern.migration.zeros import zeros_by_group
 from mempattern.trace import TraceReader
 
 
@@ -89,3 +92,36 @@ def read(path: Path) -> Run:
         result=said["result"],
         nonzero_pages=said["nonzero_pages"],
     )
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What the guest of a run wrote, until QEMU stopped it, and what its memory was before."""
+
+    recording: Recording
+    start_s: float
+    """When the migration began."""
+    zero: list[Bitmap]
+    """Pages that held only zeros then."""
+
+
+def while_it_ran(run: Run) -> Ran:
+    intervals = list(_guest_time(run))
+    recording = Recording(intervals)
+    start_s = sum(
+        (min(interval.end_ns, run.started_ns) - interval.start_ns) / 1e9
+        for interval in intervals if interval.start_ns < run.started_ns
+    )  # fmt: skip
+    zero = zeros_by_group(recording.until(start_s), run.nonzero_pages)
+    return Ran(recording, start_s, zero)
+
+
+def _guest_time(run: Run) -> Iterator[Interval]:
+    """All intervals until QEMU stopped the guest: what was seen after that is not guest time."""
+    ran_s = run.total_s - run.downtime_s if run.completed else math.inf
+    stopped_ns = run.started_ns + ran_s * 1e9
+    for interval in (*run.before, *run.during):
+        if interval.end_ns <= stopped_ns:
+            yield interval
+        elif interval.start_ns < stopped_ns:
+            yield replace(interval, end_ns=round(stopped_ns))

@@ -9,35 +9,19 @@ an interval of 50 ms a page was written, and the machine.
 from __future__ import annotations
 
 import json
-import math
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from migration_data import SETS, Run, runs, unpacked
+from migration_data import SETS, Run, runs, unpacked, while_it_ran
 
-from mempattern.interval import Interval
 from mempattern.migration.precopy import Course, precopy
-from mempattern.migration.recording import Recording
 from mempattern.migration.replayed import ReplayedMemory
-from mempattern.migration.zeros import zeros_by_group
 
 NEARLY = (1.0, 0.99, 0.9925, 0.995, 0.9975, 1.0, 1.0025, 1.005, 1.0075, 1.01)
 """Times the link's bandwidth, each with another draw of when in an interval a page was written. The
 first one counts; from the others follows how much depends on what nobody knows so exactly."""
-
-
-def while_it_ran(run: Run) -> Iterator[Interval]:
-    """All intervals until QEMU stopped the guest: what was seen after that is not guest time."""
-    ran_s = run.total_s - run.downtime_s if run.completed else math.inf
-    stopped_ns = run.started_ns + ran_s * 1e9
-    for interval in (*run.before, *run.during):
-        if interval.end_ns <= stopped_ns:
-            yield interval
-        elif interval.start_ns < stopped_ns:
-            yield replace(interval, end_ns=round(stopped_ns))
 
 
 class Replay:
@@ -45,16 +29,12 @@ class Replay:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        intervals = list(while_it_ran(run))
-        recording = Recording(intervals)
-        start_s = sum(
-            (min(interval.end_ns, run.started_ns) - interval.start_ns) / 1e9
-            for interval in intervals if interval.start_ns < run.started_ns
-        )  # fmt: skip
-        zeros = zeros_by_group(recording.until(start_s), run.nonzero_pages)
-        self.recorded_s = recording.duration_s - start_s
+        ran = while_it_ran(run)
+        self.recorded_s = ran.recording.duration_s - ran.start_s
         """Of the migration, until the guest was stopped."""
-        self._memory = ReplayedMemory(recording, [start_s], zeros, chunk_pages=run.chunk_pages)
+        self._memory = ReplayedMemory(
+            ran.recording, [ran.start_s], ran.zero, chunk_pages=run.chunk_pages
+        )
 
     def migrate(self, seed: int = 0, of_bandwidth: float = 1.0) -> Course:
         """As stock QEMU does, with the run's limit, link and patience."""

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mempattern.migration.compare import Regret, dominates, is_within, judge, regret
+from mempattern.migration.compare import (
+    Regret,
+    clearly_dominates,
+    dominates,
+    is_within,
+    judge,
+    regret,
+)
 from mempattern.migration.simulate import Outcome
 
 
@@ -46,9 +53,9 @@ def test_within_the_ceiling(one, within):
 @pytest.mark.parametrize(
     ("better", "worse"),
     [
-        (outcome(), outcome(total_s=10.11)),
+        (outcome(), outcome(total_s=10.1)),
         (outcome(), outcome(sent_bytes=1.1e9)),
-        (outcome(), outcome(downtime_s=0.211)),
+        (outcome(), outcome(downtime_s=0.21)),
         (outcome(), outcome(throttled_s=0.1)),
         (outcome(), outcome(postcopy_pages=1.0)),
         (outcome(passes=9, extrapolated_s=9.0), outcome(total_s=11.0, downtime_s=0.3)),
@@ -60,10 +67,25 @@ def test_domination_by_hand(better, worse):
 
 
 @pytest.mark.parametrize(
+    ("better", "worse", "clearly"),
+    [
+        (outcome(), outcome(total_s=10.09, downtime_s=0.209), False),  # too little to tell
+        (outcome(total_s=10.09), outcome(downtime_s=0.25), True),  # and so it is no loss, either
+        (outcome(total_s=10.2), outcome(downtime_s=0.25), False),
+        (outcome(), outcome(total_s=10.2), True),
+        (outcome(), outcome(sent_bytes=1.02e9), True),
+        (outcome(), STUCK, False),
+    ],
+)
+def test_clear_domination_by_hand(better, worse, clearly):
+    assert clearly_dominates(better, worse) is clearly
+    assert not clearly_dominates(worse, better)
+
+
+@pytest.mark.parametrize(
     ("one", "other"),
     [
         (outcome(), outcome("twin")),
-        (outcome(), outcome(total_s=10.09, downtime_s=0.209)),  # too little to tell
         (outcome(total_s=9.0), outcome(downtime_s=0.1)),
         (outcome(total_s=9.0, throttled_s=2.0), outcome()),
         (outcome(total_s=5.0, downtime_s=0.002, postcopy_pages=9.0), outcome()),

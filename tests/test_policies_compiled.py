@@ -8,7 +8,7 @@ import pytest
 from migrations import BANDWIDTH, BARE, LIMIT_PAGES, LIMIT_S, PAGES, migrate
 from paged_memory import PagedMemory
 from recordings import hot, idle
-from standings import a_pass, limits
+from standings import a_pass, a_task, limits
 
 from mempattern import GroupStats, jit
 from mempattern.migration.policies import NOTHING, Action, Compiled, Policy
@@ -32,6 +32,7 @@ def stops_at_a_stall(passes):
 
 def test_what_it_returns_by_hand():
     policy = Compiled(by_number)
+    policy.begin(a_task())
     actions = [policy.after(a_pass(n, 1.0 * n, 9000)) for n in range(2, 8)]
     assert limits(actions[:3]) == [20, 30, 40]
     assert actions[3:] == [NOTHING, NOTHING, Action(stop=True)]
@@ -42,6 +43,9 @@ class Both(Policy):
 
     def __init__(self, compiled):
         self.compiled, self.told, self.seen = compiled, [], []
+
+    def begin(self, task):
+        return self.compiled.begin(task)
 
     def after(self, done):
         self.told.append(done)
@@ -73,13 +77,16 @@ def test_the_passes_are_those_of_the_others(knows_pages):
         counts = [(one.dirty_pages, one.redirtied_pages, one.active_groups) for one in policy.seen]
         assert counts[1] == (5860, 5860, 12)
     else:
+        policy.begin(a_task())
         for number in range(2, 30):
             policy.after(a_pass(number, 1.5 * number, 9000 + number, left_pages=100))
         counts = [(-1, -1, -1)] * 28
     assert rows.rows["number"].tolist() == list(range(2, len(policy.told) + 2))
-    for name in jit.PASS.names[:7]:
+    names = jit.PASS.names
+    assert {row["ceiling_s"] for row in rows.rows} == {1.0 if not knows_pages else LIMIT_S}
+    for name in names[:7]:
         assert rows.rows[name].tolist() == [getattr(done, name) for done in policy.told]
-    assert rows.rows[list(jit.PASS.names[7:])].tolist() == counts
+    assert rows.rows[list(names[9:])].tolist() == counts
 
 
 def test_a_hot_guest_is_stopped_where_it_stalls():
@@ -107,3 +114,13 @@ def test_numba_is_not_imported_with_it():
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert said.stdout.strip() == "False"
+
+
+def test_it_knows_the_ceiling_and_the_size_of_the_vm():
+    @jit.policy
+    def by_ceiling(passes):
+        return passes[-1]["ceiling_s"] / 2 + passes[-1]["ram_bytes"] / 2**40
+
+    policy = Compiled(by_ceiling)
+    policy.begin(a_task(ram_bytes=1 << 31, ceiling_s=0.4))
+    assert policy.after(a_pass(2, 1.0, 9000)).downtime_limit_s == 0.2 + 2**-9

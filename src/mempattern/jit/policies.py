@@ -21,6 +21,8 @@ PASS = np.dtype(
         ("fresh_pages", "f8"),
         ("bandwidth_Bps", "f8"),
         ("limit_s", "f8"),
+        ("ceiling_s", "f8"),
+        ("ram_bytes", "f8"),
         ("dirty_pages", "i8"),
         ("redirtied_pages", "i8"),
         ("active_groups", "i8"),
@@ -30,7 +32,8 @@ PASS = np.dtype(
 `mempattern.migration.policies.Pass`: `number` is QEMU's `dirty-sync-count`, of which 1 begins the
 bulk copy and 2 ends it; `at_s` is since the migration's start; `sent_bytes` is all that was sent
 until then, `pending_bytes` what is to be sent now, with the `fresh_pages` that the sync added;
-`bandwidth_Bps` is as measured, and `limit_s` the downtime limit in force. `dirty_pages`,
+`bandwidth_Bps` is as measured, and `limit_s` the downtime limit in force. `ceiling_s` is the
+longest downtime allowed, and `ram_bytes` the size of RAM: the same in all passes. `dirty_pages`,
 `redirtied_pages` and `active_groups` are of the pages found written since the sync before, as
 `GroupStats` counts them; -1 where pages are not known."""
 

@@ -53,8 +53,7 @@ def regret(outcome: Outcome, oracle: Outcome) -> Regret | None:
 
 
 def dominates(one: Outcome, other: Outcome) -> bool:
-    """Whether it is nowhere worse, and somewhere clearly better, of two that moved the guest
-    (Pareto): by 1 %, and in times by 10 ms.
+    """Whether it is nowhere worse, and somewhere better, of two that moved the guest (Pareto).
 
     Compared are total time, bytes and downtime; and what is taken from the guest otherwise, by
     throttling and by faults after post-copy, so that neither of these wins by what it costs the
@@ -62,11 +61,22 @@ def dominates(one: Outcome, other: Outcome) -> bool:
     """
     if not one.success or not other.success:
         return False
+    ours, theirs = _costs(one), _costs(other)
+    return ours != theirs and all(a <= b for a, b in zip(ours, theirs, strict=True))
+
+
+def clearly_dominates(one: Outcome, other: Outcome) -> bool:
+    """The same, where less than 1 %, and in times less than 10 ms, is neither better nor worse."""
+    if not one.success or not other.success:
+        return False
     pairs = list(zip(_costs(one), _costs(other), _LEAST, strict=True))
-    nowhere_worse = all(ours <= theirs for ours, theirs, _ in pairs)
-    return nowhere_worse and any(
-        ours < theirs - max(_CLEARLY * theirs, least) for ours, theirs, least in pairs
+    return any(_clearly_less(a, b, least) for a, b, least in pairs) and not any(
+        _clearly_less(b, a, least) for a, b, least in pairs
     )
+
+
+def _clearly_less(one: float, other: float, least: float) -> bool:
+    return one < other - max(_CLEARLY * other, least)
 
 
 def judge(outcomes: Sequence[Outcome], ceiling_s: float) -> list[Judged]:

@@ -27,7 +27,14 @@ from mempattern.migration.outlook import (
 )
 from mempattern.migration.policies.base import Policy
 from mempattern.migration.policies.qemu import Stock
-from mempattern.migration.precopy import MEASURED, PAGE_HEADER_BYTES, Course, Host, precopy
+from mempattern.migration.precopy import (
+    MEASURED,
+    PAGE_HEADER_BYTES,
+    Course,
+    Host,
+    precopy,
+    usual_patience_s,
+)
 from mempattern.migration.recording import Recording
 from mempattern.migration.replayed import ReplayedMemory
 from mempattern.migration.zeros import spread_zeros, unwritten
@@ -80,7 +87,7 @@ class Migrations:
         if whole_number(courses, 1, 10_000) is None:
             raise UsageError(f"courses must be a whole number from 1 to 10000, not {courses!r}")
         self.courses = max(courses, len(memories))
-        self._enough_s = max(10 * memory.n_pages * self.page_s, 60.0)
+        self._enough_s = usual_patience_s(memory.n_pages, memory.page_bytes, self.bandwidth_Bps)
         self.patience_s = positive_seconds(
             "patience_s", self._enough_s if patience_s is None else patience_s
         )

@@ -57,6 +57,7 @@ class _Follower(Policy):
     """
 
     poll_s = 0.0
+    sees_ahead = True
 
     def __init__(self, path: Callable[[], Policy]) -> None:
         self._path, self._policy = path, path()
@@ -142,6 +143,10 @@ def oracle(play: Callable[[Policy], Course], ceiling_s: float) -> Course:
             ended = error
         moments += scout.moments
         soonest_s = scout.best_s
+        try:  # as it goes by itself, too: who looks less often draws other pages
+            courses.append(play(path()))
+        except TraceEndError as error:
+            ended = error
     equal = [moment for moment in moments if moment.total_s <= soonest_s * (1 + _EQUAL)]
     if equal:
         courses.append(play(_StopAt(min(equal, key=lambda moment: moment.downtime_s))))

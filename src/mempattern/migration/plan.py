@@ -9,6 +9,7 @@ from enum import IntEnum
 from mempattern.migration.memory import CHUNK_PAGES
 from mempattern.migration.migrations import Migrations, memories
 from mempattern.migration.policies.base import Action, Pass, Policy, Task
+from mempattern.migration.precopy import usual_patience_s
 from mempattern.migration.recording import Recording
 
 _KEPT = 0.98
@@ -62,13 +63,17 @@ def plan(observed: Recording, task: Task, at_least: Means = Means.LIMIT) -> Plan
     Where QEMU's own limit lets it end, no limit above that is set; where it does not, none above
     the ceiling. Of the limits up to there it is the smallest with which the migration takes hardly
     longer. Where the ceiling does not let it end either, the guest is throttled after the first
-    pass, as little as possible. `at_least` leaves out what was tried in vain.
+    pass, as little as possible. `at_least` leaves out what was tried in vain. However long the
+    migration may take, no more than the usual patience is looked ahead: who has more of it need not
+    be made to wait.
     """
     highest_s = task.ceiling_s * _KEPT
     zero_pages = min(task.zero_pages, observed.n_pages - observed.touched_pages)
     migrations = Migrations(
         observed, memories(observed, None, zero_pages, CHUNK_PAGES), task.bandwidth_Bps,
-        patience_s=task.patience_s,
+        patience_s=min(
+            task.patience_s, usual_patience_s(task.n_pages, task.page_bytes, task.bandwidth_Bps)
+        ),
     )  # fmt: skip
     limits_s = {Means.LIMIT: min(task.downtime_limit_s, highest_s), Means.CEILING: highest_s}
     for means, limit_s in limits_s.items():
@@ -96,7 +101,7 @@ def _least(
                 break
             limit_s, outlook = limit_s / 2, shorter
     if outlook.total_s is None:
-        return Plan(limit_s, 0.0, task.patience_s, means)
+        return Plan(limit_s, 0.0, migrations.patience_s, means)
     if outlook.converges:
         return Plan(limit_s, 0.0, outlook.total_s.high, means)
     within_s = outlook.total_s.middle

@@ -84,6 +84,11 @@ class Course:
     """Fetched after the guest went on at the destination: it faulted at most so many times."""
 
 
+def usual_patience_s(n_pages: int, page_bytes: int, bandwidth_Bps: float) -> float:
+    """Ten times what sending all of RAM once takes, and at least a minute."""
+    return max(10 * n_pages * (page_bytes + PAGE_HEADER_BYTES) / bandwidth_Bps, 60.0)
+
+
 class _Link:
     """The link, and what it holds: bytes handed to it are gone, until it is full."""
 
@@ -229,7 +234,7 @@ class _Migration:
             "bandwidth_Bps": self._measured_Bps,
             "limit_s": self._limit_s,
         }
-        if self._pages is not None:
+        if self._policy.sees_ahead:
             standing["downtime_s"] = self._downtime_s
         return standing
 
@@ -278,8 +283,10 @@ class _Migration:
         if self._now_s >= self._changes_s:
             self._link.carry(self._bandwidth.at(self._now_s))
             self._changes_s = self._bandwidth.change_after(self._now_s)
+        # A step over a slow link takes long, and does not outlast it by more than others would.
+        step_s = min(self._link.step_s, max(self._changes_s - self._now_s, 2 * _STEP_S))
         # With nothing to send but what is deferred, time passes all the same.
-        took_s = self._link.send(self._link.step_s) if self._sendable_pages else self._link.step_s
+        took_s = self._link.send(step_s) if self._sendable_pages else step_s
         self._memory.run(took_s * (1 - self._throttle))
         self._throttled_s += took_s * self._throttle
         self._now_s += took_s

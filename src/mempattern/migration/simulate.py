@@ -15,13 +15,10 @@ from mempattern.migration.bandwidth import Bandwidth
 from mempattern.migration.memory import CHUNK_PAGES
 from mempattern.migration.oracle import oracle
 from mempattern.migration.policies.base import Policy
-from mempattern.migration.precopy import MEASURED, PAGE_HEADER_BYTES, Course, Host, precopy
+from mempattern.migration.precopy import MEASURED, Course, Host, precopy, usual_patience_s
 from mempattern.migration.recording import Recording
 from mempattern.migration.replayed import ReplayedMemory, TraceEndError
 from mempattern.stats import group_counts
-
-_TIMES = 10
-_LEAST_S = 60.0
 
 End = Literal["completed", "cancelled", "not converged", "trace ended", "failed"]
 """How a replay ended: the guest moved; the policy gave up; the patience was over; the trace was,
@@ -83,7 +80,8 @@ def simulate(
     if not isinstance(bandwidth, Bandwidth):
         bandwidth = Bandwidth((0.0, positive("bandwidth", bandwidth, "bytes/s")))
     start_s = number_within("start_s", start_s, 0, recording.duration_s, "seconds")
-    once_s = recording.n_pages * (recording.page_bytes + PAGE_HEADER_BYTES) / bandwidth.at(0.0)
+    if patience_s is None:
+        patience_s = usual_patience_s(recording.n_pages, recording.page_bytes, bandwidth.at(0.0))
     replay = _Replay(
         ReplayedMemory(
             recording, [start_s], zero, chunk_pages=chunk_pages, loops=past_end == "loop"
@@ -92,9 +90,7 @@ def simulate(
         positive_seconds("downtime_limit_s", downtime_limit_s),
         positive_seconds("ceiling_s", ceiling_s),
         host,
-        positive_seconds(
-            "patience_s", max(_TIMES * once_s, _LEAST_S) if patience_s is None else patience_s
-        ),
+        positive_seconds("patience_s", patience_s),
         _count_zeros(recording, zero),
         functools.cache(lambda: recording.until(start_s)),
     )

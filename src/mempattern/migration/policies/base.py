@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from mempattern.interval import Interval
 
@@ -110,6 +110,8 @@ class Policy:
     It is asked at three occasions, and overrides what it needs. It must not keep what it is given.
     """
 
+    sees_ahead: ClassVar[bool] = False
+    """Whether it is told `Progress.downtime_s`, as the oracle is: no controller can know that."""
     poll_s: float = math.inf
     """How often `poll` is asked; 0: as often as QEMU looks at what remains."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mempattern.migration.policies.base import NOTHING, Action, Pass, Policy
+from mempattern.migration.policies.base import NOTHING, Action, Pass, Policy, Task
 from mempattern.stats import GroupStats
 
 if TYPE_CHECKING:
@@ -33,6 +33,10 @@ class Compiled(Policy):
         self._n_passes = 0
         self._stats: GroupStats | None = None
 
+    def begin(self, task: Task) -> Action:
+        self._task = task
+        return NOTHING
+
     def after(self, done: Pass) -> Action:
         if self._n_passes == self._passes.size:
             self._passes = np.concatenate((self._passes, np.zeros_like(self._passes)))
@@ -41,6 +45,7 @@ class Compiled(Policy):
             row[name] = getattr(done, name)
         for name, number in zip(_OF_PAGES, self._counts(done), strict=True):
             row[name] = number
+        row["ceiling_s"], row["ram_bytes"] = self._task.ceiling_s, self._task.ram_bytes
         self._n_passes += 1
         limit_s = self._policy(self._passes[: self._n_passes])
         if limit_s == math.inf:
