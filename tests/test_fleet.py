@@ -145,7 +145,7 @@ def test_a_worker_that_dies_is_told(traces):
         found = list(replay(traces[:2], [f"{OWN}:Dies"], [1e8], [0.3], executor=pool))
     assert sorted(replayed.path for replayed in found) == traces[:2]
     assert {replayed.error for replayed in found} == {
-        "a worker process died; give each more memory, or use fewer"
+        "a worker process died, of too little memory or a policy; replay it by itself"
     }
 
 

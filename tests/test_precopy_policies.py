@@ -24,6 +24,8 @@ HOT = hot(PAGES, 40, int(2 * LIMIT_PAGES))
 class Polls(Policy):
     """Acts at the polls of these numbers, from 1 on."""
 
+    sees_ahead = True
+
     def __init__(self, poll_s=0.0, actions=None):
         self.poll_s, self.told, self._actions = poll_s, [], actions or {}
 

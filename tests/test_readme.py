@@ -38,13 +38,17 @@ def test_the_evidence_is_that_of_the_results(monkeypatch):
     moved = [m for m in possible if m.moves("best")]
     assert len(moved) == len(possible)
     later = median(m.outcomes["best"].total_s / m.oracle.total_s - 1 for m in moved)
+    longer = [m for m in everything if m.set != "design" and m.ceiling_s == 2.0]
+    n_possible = sum(m.moves("oracle") for m in longer)
+    n_longer = sum(m.moves("oracle") and m.moves("best") for m in longer)
     n_stock = sum(m.moves("stock") for m in possible)
     n_throttled = sum(m.moves("best") for m in others)
     assert (
         f"On {len(judged)} migrations of {len({m.trace for m in judged})} traces that `best` was "
         f"not made with, it moved all {len(moved)} that a second of downtime allows to move (stock "
         f"QEMU moved {n_stock}), and by throttling {n_throttled} of the {len(others)} others, "
-        f"{100 * later:.1f} % later than an oracle in the median"
+        f"{100 * later:.1f} % later than an oracle in the median; with two seconds "
+        f"{n_longer} of {n_possible}."
     ) in " ".join(README.split())
 
 

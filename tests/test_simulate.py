@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -547,3 +548,33 @@ def test_no_interval_is_missed_by_both_looking_before_and_watching(number):
 def test_numbers_that_make_no_sense(name, value):
     with pytest.raises(errors.UsageError, match=f"^{name} must be a"):
         replayed(HOT, {"stock": Stock}, **{name: value})
+
+
+class Leaves(Policy):
+    def after(self, done):
+        sys.exit(0)
+
+
+class Mute(Policy):
+    def after(self, done):
+        class Unspeakable(Exception):
+            def __repr__(self):
+                raise RuntimeError
+
+        raise Unspeakable
+
+
+@pytest.mark.parametrize(("policy", "error"), [(Leaves, "SystemExit(0)"), (Mute, "Unspeakable")])
+def test_a_policy_that_leaves_or_cannot_be_quoted(policy, error):
+    """It fails by itself: neither the others nor the program end with it."""
+    recording = record(hot(PAGES, 40, 100))
+    bad, good = simulate(recording, {"bad": policy, "good": Stock}, BANDWIDTH, 1.0)
+    assert (bad.end, bad.error) == ("failed", error)
+    assert good.success
+
+
+def test_a_recording_cannot_be_changed_by_a_policy():
+    recording = record(hot(PAGES, 40, 100))
+    for array in (recording.edges_s, recording.alike_s, recording.dirty_pages, *recording.ever):
+        with pytest.raises(ValueError, match="read-only"):
+            array[:] = 0

@@ -304,7 +304,8 @@ MPAT_API void mpat_recording_destroy(mpat_recording *recording);
 
 /*
  * One more interval, which follows the one before: its length and bitmaps[r] of each region.
- * -EINVAL: a length that is not positive and finite. -EPERM: sealed. -EBUSY. -ENOMEM; of an
+ * -EINVAL: a length that is not positive and finite, or so short that the sum of all does not
+ * grow by it. -EPERM: sealed. -EBUSY. -ENOMEM; of an
  * interval that is refused nothing is kept.
  */
 MPAT_API int mpat_recording_add(mpat_recording *recording, const uint64_t *const *bitmaps,

@@ -85,9 +85,11 @@ static void skip_turns(const mpat_recording *rec, struct mpat_cursor *c)
     double end = rec->end[rec->n_intervals], turn = end - rec->end[rec->loop];
     double spare = c->due - (end - rec->end[c->interval] - c->into) - turn;
     if (spare >= turn) {
-        double turns = floor(spare / turn);
-        c->due -= turns * turn;
-        c->turn += (uint64_t)fmin(turns, 0x1p32);
+        double left = fmod(spare, turn); /* exact, where a product of many turns is not */
+        c->turn += (uint64_t)fmin(floor(spare / turn), 0x1p32);
+        c->due += left - spare;
+        if (c->due > end + 2.0 * turn) /* so long that not even that is */
+            c->due = end + turn;
     }
 }
 

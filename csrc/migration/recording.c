@@ -220,6 +220,9 @@ int mpat_recording_add(mpat_recording *recording, const uint64_t *const *bitmaps
     if (!mpat_busy_enter(&r->busy))
         return -EBUSY;
     int err = atomic_load(&r->sealed) || r->n_intervals == MOST_INTERVALS ? -EPERM : 0;
+    double end = r->end[r->n_intervals] + duration;
+    if (err == 0 && !(end > r->end[r->n_intervals] && isfinite(end)))
+        err = -EINVAL; /* lengths so unlike that a sum does not tell them apart */
     if (err == 0) {
         count(r, bitmaps, &n_lines, &n_words);
         err = make_room(r, n_lines, n_words);
@@ -231,7 +234,7 @@ int mpat_recording_add(mpat_recording *recording, const uint64_t *const *bitmaps
         before.words = before.lines.words;
         for (size_t i = 0; i < r->n_regions; i++)
             keep(r, &r->regions[i], bitmaps[i], &before);
-        r->end[r->n_intervals + 1] = r->end[r->n_intervals] + duration;
+        r->end[r->n_intervals + 1] = end;
         r->n_intervals++;
         r->first_line[r->n_intervals] = r->n_lines;
         r->first_word[r->n_intervals] = r->n_words;

@@ -595,6 +595,8 @@ static void test_errors(void)
     CHECK(mpat_precopy_run(NULL, 1) == -EINVAL);
     CHECK(mpat_precopy_start(precopy, NULL, 1e18, 0) == 0);
     CHECK(mpat_precopy_run(precopy, 1e18) == 0); /* and no loop of that length */
+    CHECK(mpat_precopy_run(precopy, 1e204) == 0);
+    CHECK(mpat_precopy_outstanding(precopy, &pending, &pending) == 0);
 
     static const double costs[][3] = {{-1, 1, 1}, {NAN, 1, 1},  {1, 0, 1}, {1, -1, 1},
                                       {1, NAN, 1}, {1, 1, 0}, {1, 1, -1}, {1, 1, NAN},

@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import multiprocessing
 import os
-import signal
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import closing, contextmanager
+import tempfile
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
-from types import FrameType
 from typing import Any, BinaryIO
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
 from mempattern.cli.arguments import count, quantity
-from mempattern.cli.exits import FAILED, INTERRUPTED, TERMINATED, UNWRITTEN, UsageFault, note
+from mempattern.cli.exits import FAILED, UNWRITTEN, Unwritable, UsageFault, note
 from mempattern.cli.migration import CHUNKS, add_how, several
 from mempattern.cli.recording import check_output
+from mempattern.cli.workers import Ended, pool_of, progress_of
 from mempattern.errors import UsageError
 from mempattern.migration.bandwidth import Bandwidth
 from mempattern.migration.compare import ORACLE
 from mempattern.migration.fleet import Replayed, Settings, replay
-from mempattern.migration.named import ALL, named_policies
+from mempattern.migration.named import ALL, error_text, named_policies
 from mempattern.migration.traces import MEMORY_SHARE
 from mempattern.quantities import parse_changing_bandwidth, parse_duration
 from mempattern.report.jsonlines import print_json
@@ -87,8 +82,8 @@ def run(options: argparse.Namespace) -> int:
     except UsageError as error:
         raise UsageFault(str(error)) from None
     done: list[Replayed] = []
-    ended = _Ended()
-    with ended, _progress(len(paths)) as advance, _pool(jobs) as pool:
+    ended = Ended()
+    with ended, progress_of(len(paths)) as advance, pool_of(jobs) as pool:
         running = replay(
             paths, names, bandwidths, options.max_downtime, settings, executor=pool
         )  # fmt: skip
@@ -120,8 +115,14 @@ def _outputs(options: argparse.Namespace, n_traces: int) -> list[_Output]:
         except UsageError as error:
             raise UsageFault(str(error)) from None
         found.append((options.plot, lambda replays, file: pareto.draw(replays, file, kind)))
+    taken = [Path(file).resolve() for file in options.files]
     for path, _ in found:
         check_output(path, options.force)
+        if path.exists() and not path.is_file():
+            raise Unwritable(f"{path} is no regular file; name another one")
+        if path.resolve() in taken:
+            raise Unwritable(f"{path} is a trace to read, or the other file to write")
+        taken.append(path.resolve())
     return found
 
 
@@ -133,17 +134,18 @@ def _show(replays: Replays, options: argparse.Namespace, outputs: list[_Output],
             code = code or FAILED
     if replays.unfinished:
         note("mempattern", _interruption(len(replays.results), len(replays.unfinished)))
-    if any(replayed.cases for replayed in replays.results):
-        for path, write in outputs:
-            try:
-                _write(path, write, replays)
-            except OSError as error:
-                note("mempattern", f"{path} cannot be written: {error.strerror or error}")
-                code = code or UNWRITTEN
     if options.json:
         print_json(replay_object(replays))
     elif shown := lines(replays):
         print("\n".join(shown))
+    if any(replayed.cases for replayed in replays.results):
+        for path, write in outputs:
+            try:
+                _write(path.resolve(), write, replays)
+            except Exception as error:  # whatever it is, the replays are not lost by it
+                said = getattr(error, "strerror", None) or error_text(error)
+                note("mempattern", f"{path} cannot be written: {said}")
+                code = code or UNWRITTEN
     return code
 
 
@@ -156,75 +158,11 @@ def _interruption(done: int, left: int) -> str:
 
 def _write(path: Path, write: Callable[[Replays, BinaryIO], None], replays: Replays) -> None:
     """All of it or nothing."""
-    part = path.with_name(f".{path.name}.part")
-    try:
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+        part = Path(folder) / path.name
         with part.open("wb") as file:
             write(replays, file)
         part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-# ---- how it runs ---------------------------------------------------------------------------------
-
-
-class _Ended:
-    """Ctrl-C and SIGTERM end what is within, and not the command. `code` is its exit code."""
-
-    def __init__(self) -> None:
-        self.code = 0
-        self._signal = INTERRUPTED
-        self._before: Any = None
-
-    def __enter__(self) -> None:
-        self._before = signal.signal(signal.SIGTERM, self._take)
-
-    def _take(self, _number: int, _frame: FrameType | None) -> None:
-        self._signal = TERMINATED
-        raise KeyboardInterrupt
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
-        signal.signal(signal.SIGTERM, self._before)
-        if kind is not None and issubclass(kind, KeyboardInterrupt):
-            self.code = self._signal
-            return True
-        return False
-
-
-@contextmanager
-def _pool(jobs: int) -> Iterator[Executor | None]:
-    """None for one job, which is done here."""
-    if jobs == 1:
-        yield None
-        return
-    context = multiprocessing.get_context("forkserver")  # a fork would copy our threads' locks
-    context.set_forkserver_preload(["mempattern.migration.fleet"])
-    before = set(multiprocessing.active_children())
-    with ProcessPoolExecutor(jobs, context, initializer=_leave_signals) as pool:
-        try:
-            yield pool
-        except BaseException:
-            for child in set(multiprocessing.active_children()) - before:
-                child.terminate()
-            raise
-
-
-def _leave_signals() -> None:
-    """Ctrl-C goes to all processes of a terminal; the first one ends the others."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-@contextmanager
-def _progress(n_traces: int) -> Iterator[Callable[[], None]]:
-    """A bar on stderr, on a terminal; what says that one more is done."""
-    console = Console(stderr=True)
-    if not console.is_terminal or console.is_dumb_terminal:
-        yield lambda: None
-        return
-    columns = TextColumn("replaying"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("", total=n_traces)
-        yield lambda: progress.advance(task)
 
 
 # ---- arguments -----------------------------------------------------------------------------------

@@ -155,7 +155,7 @@ def _in_parallel(
 def _submitted(task: _Task, path: str, executor: Executor) -> Future[Replayed]:
     try:
         return executor.submit(task, path)
-    except BrokenExecutor as error:  # by a trace that was submitted before
+    except Exception as error:  # broken by a trace that was submitted before, shut down, gone
         future: Future[Replayed] = Future()
         future.set_exception(error)
         return future
@@ -163,12 +163,16 @@ def _submitted(task: _Task, path: str, executor: Executor) -> Future[Replayed]:
 
 def _result(future: Future[Any], path: str) -> Replayed:
     try:
-        found: Replayed = future.result()
-        return found
+        found = future.result()
     except BrokenExecutor:
-        return _failed(path, "a worker process died; give each more memory, or use fewer")
-    except Exception as error:
+        return _failed(
+            path, "a worker process died, of too little memory or a policy; replay it by itself"
+        )
+    except (Exception, SystemExit) as error:
         return _failed(path, f"its worker failed: {error_text(error)}")
+    if not isinstance(found, Replayed):
+        return _failed(path, f"its worker gave {type(found).__name__} and not what was replayed")
+    return found
 
 
 def _failed(path: str, error: str) -> Replayed:

@@ -33,6 +33,7 @@ _LOOK_PAGES = 64
 takes pages in bursts, and no two steps look at the same moments."""
 _MOST_THROTTLE = 0.99
 """`max-cpu-throttle`."""
+_DAY_S = 86400.0
 _LONGEST_S = 3600.0
 """What none of a host's times exceeds."""
 _MEASURE_S = 0.1
@@ -85,8 +86,9 @@ class Course:
 
 
 def usual_patience_s(n_pages: int, page_bytes: int, bandwidth_Bps: float) -> float:
-    """Ten times what sending all of RAM once takes, and at least a minute."""
-    return max(10 * n_pages * (page_bytes + PAGE_HEADER_BYTES) / bandwidth_Bps, 60.0)
+    """Ten times what sending all of RAM once takes, at least a minute, and at most a day."""
+    once_s = n_pages * (page_bytes + PAGE_HEADER_BYTES) / bandwidth_Bps
+    return min(max(10 * once_s, 60.0), _DAY_S)
 
 
 class _Link:
@@ -234,7 +236,7 @@ class _Migration:
             "bandwidth_Bps": self._measured_Bps,
             "limit_s": self._limit_s,
         }
-        if self._policy.sees_ahead:
+        if self._policy.sees_ahead and self._pages is not None:
             standing["downtime_s"] = self._downtime_s
         return standing
 

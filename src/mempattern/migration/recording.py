@@ -82,6 +82,8 @@ class Recording:
         self.ever = [np.zeros(region.n_words, np.uint64) for region in self.regions]
         check(lib.mpat_recording_ever(self.handle, lent(self.ever)), "this recording")
         self.touched_pages = int(_volumes(self.ever, self.regions).sum())
+        for array in (self.edges_s, self.alike_s, self.dirty_pages, *self.ever):
+            array.flags.writeable = False
 
     def _read(self, intervals: Intervals) -> tuple[list[int], npt.NDArray[np.float64]]:
         """Take them in; returns the lost pages and the dirty ones by part, interval by interval."""

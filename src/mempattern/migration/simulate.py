@@ -20,6 +20,8 @@ from mempattern.migration.recording import Recording
 from mempattern.migration.replayed import ReplayedMemory, TraceEndError
 from mempattern.stats import group_counts
 
+_LONGEST_TEXT = 500
+
 End = Literal["completed", "cancelled", "not converged", "trace ended", "failed"]
 """How a replay ended: the guest moved; the policy gave up; the patience was over; the trace was,
 which was not to be looped; the policy raised an error, or asked for what makes no sense."""
@@ -122,9 +124,8 @@ class _Replay:
             course = oracle(self.play, self.ceiling_s) if make is None else self.play(make())
         except TraceEndError as error:
             return _without_end(name, "trace ended", str(error))
-        except Exception as error:  # a policy is anybody's code
-            said = str(error) if isinstance(error, MempatternError) else repr(error)
-            return _without_end(name, "failed", said)
+        except (Exception, SystemExit, GeneratorExit) as error:  # a policy is anybody's code
+            return _without_end(name, "failed", _told(error))
         end: End = "completed" if course.converged else "not converged"
         return Outcome(
             name, "cancelled" if course.cancelled else end, course.total_s, course.sent_bytes,
@@ -136,6 +137,16 @@ class _Replay:
         stopped_s = course.passes[-1].at_s if course.converged else course.total_s
         ran_s = stopped_s - self.host.setup_s - course.throttled_s
         return self.memory.beyond_end_s(ran_s)
+
+
+def _told(error: BaseException) -> str:
+    """In one line, of an error that may fail at telling what it is."""
+    try:
+        said = str(error) if isinstance(error, MempatternError) else repr(error)
+    except Exception:
+        said = type(error).__name__
+    words = " ".join(said.split())
+    return words if len(words) <= _LONGEST_TEXT else words[:_LONGEST_TEXT] + "..."
 
 
 def _without_end(name: str, end: End, error: str) -> Outcome:
