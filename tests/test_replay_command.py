@@ -344,3 +344,58 @@ def test_the_options_are_documented(capsys):
     text = (DOCS / "replay.md").read_text()
     for option in re.findall(r"^  (--[a-z-]+)", capsys.readouterr().out, re.MULTILINE):
         assert f"`{option}" in text, option
+
+
+# ---- what must not be lost or left ---------------------------------------------------------------
+
+
+def test_files_that_are_not_to_be_written(hot_trace, tmp_path, capsys):
+    """Also with --force: a device, a trace that is read, and one file for two things."""
+    trace = tmp_path / "own.mpt"
+    trace.write_bytes(Path(hot_trace).read_bytes())
+    before = trace.read_bytes()
+    twice = tmp_path / "twice.png"
+    for files, said in [
+        (["--parquet", "/dev/null"], "/dev/null is no regular file"),
+        (["--parquet", trace], "is a trace to read, or the other file to write"),
+        (["--parquet", twice, "--plot", twice], "is a trace to read, or the other file to write"),
+    ]:
+        code, out, err = replay(capsys, trace, *FEW, "--force", *files)
+        assert code != 0
+        assert out == ""
+        assert said in err
+    assert trace.read_bytes() == before
+    assert not Path("/dev/null").is_file()
+    assert not twice.exists()
+
+
+def in_session(session):
+    """Processes of that session, but for those that are only to be waited for."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = entry.read_text().rpartition(")")[2].split()
+            if int(fields[3]) == session and fields[0] != "Z":
+                found.append(int(entry.parent.name))
+    return found
+
+
+def test_workers_end_with_a_command_that_is_killed(hot_trace, tmp_path):
+    traces = [tmp_path / f"{number}.mpt" for number in range(40)]
+    for trace in traces:
+        trace.symlink_to(hot_trace)
+    command = [sys.executable, "-m", "mempattern.cli.main", "replay", *map(str, traces), *ASK,
+               "--jobs", "2"]  # fmt: skip
+    with subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL,
+                          stderr=subprocess.DEVNULL) as process:  # fmt: skip
+        session = process.pid
+        wait_until(lambda: len(in_session(session)) >= 4)
+        process.kill()
+    wait_until(lambda: not in_session(session))
+
+
+def wait_until(condition, timeout_s=60):
+    end_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end_s
+        time.sleep(0.05)
