@@ -34,7 +34,7 @@ static uint64_t random_below(uint64_t n)
     return random64() % n;
 }
 
-static void *must(void *p)
+static inline void *must(void *p)
 {
     if (p == NULL)
         abort();

@@ -1,4 +1,4 @@
-"""All policies by the names that commands and results give them. A new one is a line here."""
+"""All policies by the names that commands and results give them: one an import and a line."""
 
 from collections.abc import Callable
 
