@@ -144,11 +144,20 @@ def put_back(qmp: str, pid: int, before: dict[str, Any], is_to_cancel: bool = Fa
                 _apply(session, before)
                 return ""
         except QMPError as error:
-            if not Path(f"/proc/{pid}").exists():
+            if _is_gone(pid):
                 return ""
             if time.monotonic() > deadline:
                 return f"{error}. They were {json.dumps(before)}"
         time.sleep(_LOOK_S)
+
+
+def _is_gone(pid: int) -> bool:
+    try:
+        return not Path(f"/proc/{pid}/maps").read_bytes()  # a zombie
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    except OSError:
+        return False
 
 
 def _start_keeper(task: dict[str, Any]) -> subprocess.Popen[str]:

@@ -1,0 +1,343 @@
+"""QEMU's migration as a source: exact, and whatever becomes of the reader, the guest runs on."""
+
+import itertools
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from test_qemu_tracing import START, ask, counters, guest_model, paused_guest, trace, wait_for
+
+from mempattern.errors import ClosedError, QMPError, StreamEnded
+from mempattern.qemu.ram import guest_ram_blocks
+from mempattern.sources import MigrationStream
+
+pytestmark = pytest.mark.usefixtures("qemu")
+
+STRIDE = "pattern=stride stride=97 pages=4000 rate=2100"
+STEADY = "pattern=uniform pages=4000 seed=5 rate=2900"
+BUSY = "pattern=uniform pages=4000 seed=5 rate=8000"
+IDLE = "pattern=idle pages=16"
+N_PAGES = 4000
+SLOW_BPS = 10e6  # 2436 pages a second
+
+
+@pytest.fixture(autouse=True)
+def kvm_where_asked(request):
+    if (
+        getattr(request.node, "callspec", None)
+        and request.node.callspec.params.get("accel") == "kvm"
+    ):
+        request.getfixturevalue("kvm")
+
+
+@pytest.fixture
+def guest(tmp_path, request):
+    """A running one: the process, its QMP socket."""
+    accel, line = request.param
+    with paused_guest(accel, line, tmp_path) as (process, serial, qmp):
+        ask(process, qmp, "cont")
+        wait_for(process, serial, "pattern=")
+        (block,) = guest_ram_blocks(process.pid, qmp).blocks
+        while line != IDLE and counters(process.pid, block, N_PAGES).sum() < 1000:
+            time.sleep(0.01)  # the first steps come late, and from a calm guest nothing can be seen
+        yield process, qmp
+
+
+def of_guests(*lines, accels=("tcg",)):
+    return pytest.mark.parametrize(
+        "guest",
+        [(accel, line) for line in lines for accel in accels],
+        indirect=True,
+        ids=lambda given: f"{given[0]}-{given[1].split()[0]}",
+    )
+
+
+def settings(process, qmp):
+    return [ask(process, qmp, f"query-migrate-{what}") for what in ("parameters", "capabilities")]
+
+
+def is_left_alone(process, qmp, before, seconds=60):
+    """It runs, migrates no more, and its settings are as before; at the latest after a while."""
+    deadline = time.monotonic() + seconds
+    while True:
+        state = (
+            ask(process, qmp, "query-status")["status"],
+            ask(process, qmp, "query-migrate").get("status") in ("active", "setup", "cancelling"),
+            settings(process, qmp) == before,
+        )
+        if state == ("running", False, True) or time.monotonic() > deadline:
+            return state == ("running", False, True) or state
+        time.sleep(0.05)
+
+
+def guest_steps(line, count):
+    return list(itertools.islice(guest_model.pages(line, count), count))
+
+
+def program_pages(interval):
+    """Of the guest program's own; its image, its stack and the firmware lie elsewhere."""
+    return {
+        int(page) - START for page in interval.pages("pc.ram") if START <= page < START + N_PAGES
+    }
+
+
+# ---- what it says -------------------------------------------------------------------------------
+
+
+def passes_of(process, qmp, count):
+    with MigrationStream(qmp, process.pid, SLOW_BPS) as source:
+        seen = [program_pages(interval) for interval in source.intervals(count=count)]
+        assert source.passes > count == len(seen)
+    return seen
+
+
+@of_guests(STRIDE, accels=("tcg", "kvm"))
+def test_each_pass_begins_with_the_step_after_the_last_one_of_the_pass_before(guest):
+    """The guest writes every page once in 4000 steps: none is missing, none is in two passes.
+
+    It writes somewhat less than is sent, so that passes become shorter and do not have all pages.
+    """
+    number = {page: step for step, page in enumerate(guest_steps(STRIDE, N_PAGES))}
+    seen = [{number[page] for page in pages} for pages in passes_of(*guest, 6)]
+    partial = [steps for steps in seen if len(steps) < N_PAGES]
+    assert len(partial) >= 3
+    for steps, following in itertools.pairwise(partial):
+        lasts = [step for step in steps if (step + 1) % N_PAGES not in steps]
+        assert len(lasts) == 1, "one run of steps, around the end"
+        assert (lasts[0] + 1) % N_PAGES in following
+        assert len(steps & following) <= 1 or len(steps) + len(following) > N_PAGES
+
+
+@of_guests(STEADY, accels=("tcg", "kvm"))
+def test_each_pass_is_a_stretch_of_the_guests_own_steps(guest):
+    """By the model of the guest: the pages that it writes between two of its steps.
+
+    What it writes after QEMU found a page dirty and before QEMU clears that page's bit is not found
+    again; so of a stretch those pages may be missing that the pass before has.
+    """
+    seen = passes_of(*guest, 4)
+    steps = guest_steps(STEADY, 200_000)
+    at = 0
+    for before, pages in itertools.pairwise(seen):
+        while not is_in(steps[at : at + 100], pages | before, pages):
+            at += 1
+        inside = next(i for i in range(at, at + 300) if set(steps[i : i + 20]) <= pages)
+        end = next(i for i in range(inside, len(steps)) if steps[i] not in pages)
+        stretch = set(steps[at:end])
+        assert pages <= stretch
+        assert stretch - pages <= before
+
+
+def is_in(steps, pages, most_of_them):
+    assert steps, "the guest never wrote these pages one after the other"
+    return pages.issuperset(steps) and sum(page in most_of_them for page in steps) > len(steps) / 2
+
+
+@of_guests(STEADY)
+@pytest.mark.usefixtures("uffd")
+def test_agrees_with_the_tracer(guest):
+    """Whose collections lie at the passes' edges, only later by what it takes to hear of them."""
+    process, qmp = guest
+    with trace(process, qmp) as tracer, MigrationStream(qmp, process.pid, SLOW_BPS) as source:
+        sent, traced = [], []
+        for interval in source.intervals(count=6):
+            sent.append(program_pages(interval))
+            traced.append(program_pages(tracer.collect()))
+    for number in range(2, 5):  # traced[n] was written while pass n was sent, which the next sends
+        before = traced[number - 2] | traced[number - 1] | traced[number]
+        assert sent[number] <= before
+        assert traced[number - 1] <= sent[number - 1] | sent[number] | sent[number + 1]
+
+
+@of_guests(BUSY)
+def test_zero_pages_and_what_an_interval_says(guest):
+    process, qmp = guest
+    with MigrationStream(qmp, process.pid, 20e6) as source:
+        names = [region.name for region in source.regions]
+        assert names[0] == "pc.ram"
+        assert "pc.bios" in names
+        assert source.regions[0].n_pages == 128 * 256
+        zero = source.zero_pages()["pc.ram"]
+        nonzero = 128 * 256 - sum(int(word).bit_count() for word in zero)
+        assert 0 < nonzero < 12_000
+        interval, following = source.intervals(count=2)
+        assert interval.provenance.source == "qemu-migration-stream"
+        assert (interval.index, following.index) == (0, 1)
+        assert following.start_ns == interval.end_ns
+        time.sleep(1.5)  # passes that nobody took are joined
+        joined = source.collect()
+        assert joined.start_ns == following.end_ns
+    with pytest.raises(ClosedError):
+        source.collect()
+    source.close()
+
+
+def collect_all(source):
+    while True:
+        source.collect()
+
+
+# ---- whatever becomes of it, the guest runs on --------------------------------------------------
+
+
+@of_guests(BUSY, accels=("tcg", "kvm"))
+def test_settings_are_put_back(guest):
+    process, qmp = guest
+    on = ["xbzrle", "auto-converge", "pause-before-switchover", "events"]
+    ask(process, qmp, "migrate-set-capabilities",
+        capabilities=[{"capability": name, "state": True} for name in on])  # fmt: skip
+    ask(process, qmp, "migrate-set-parameters", **{"downtime-limit": 777, "max-bandwidth": 12345})
+    before = settings(process, qmp)
+    for _ in range(2):
+        with MigrationStream(qmp, process.pid, 20e6) as source:
+            source.collect()
+            during = ask(process, qmp, "query-migrate-parameters")
+            assert (during["downtime-limit"], during["max-bandwidth"]) == (1, 20_000_000)
+        assert settings(process, qmp) == before
+        assert ask(process, qmp, "query-status")["status"] == "running"
+        assert ask(process, qmp, "query-migrate")["status"] == "cancelled"
+
+
+@of_guests(IDLE, accels=("tcg", "kvm"))
+def test_a_guest_that_is_calm_ends_it_and_runs_on(guest):
+    process, qmp = guest
+    before = settings(process, qmp)
+    with MigrationStream(qmp, process.pid) as source:
+        with pytest.raises(StreamEnded, match="lower bandwidth"):
+            collect_all(source)
+        assert source.zero_pages()
+    assert is_left_alone(process, qmp, before, seconds=0) is True
+
+
+@of_guests(BUSY)
+def test_an_exception_in_the_middle(guest):
+    process, qmp = guest
+    before = settings(process, qmp)
+    with pytest.raises(ZeroDivisionError), MigrationStream(qmp, process.pid, SLOW_BPS):
+        raise ZeroDivisionError
+    assert is_left_alone(process, qmp, before, seconds=0) is True
+
+
+READER = """
+import sys, time
+from mempattern.sources import MigrationStream
+path, pid, bandwidth = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+print("begins", flush=True)
+while True:
+    with MigrationStream(path, pid, bandwidth) as source:
+        for interval in source.intervals(count=10):
+            pass
+"""
+
+
+def kill_readers(process, qmp, n_times, victims):
+    rng = random.Random(7)
+    for _ in range(n_times):
+        reader = subprocess.Popen(
+            [sys.executable, "-c", READER, str(qmp), str(process.pid), "20e6"],
+            stdout=subprocess.PIPE,
+        )
+        try:
+            reader.stdout.readline()
+            time.sleep(rng.uniform(0, 1.2))
+        finally:
+            children = Path(f"/proc/{reader.pid}/task/{reader.pid}/children").read_text()
+            victims(reader, [int(pid) for pid in children.split()])
+            reader.wait()
+            reader.stdout.close()
+        yield
+
+
+@of_guests(BUSY, IDLE, accels=("tcg", "kvm"))
+def test_the_reader_is_killed(guest):
+    """At random moments: before QEMU migrates, in a pass, as the guest is stopped, as it ends."""
+    process, qmp = guest
+    before = settings(process, qmp)
+    for _ in kill_readers(process, qmp, 6, lambda reader, _: reader.kill()):
+        assert is_left_alone(process, qmp, before) is True
+
+
+@of_guests(BUSY, IDLE)
+def test_the_reader_and_its_keeper_are_killed(guest):
+    """Then nobody can put the settings back; but the guest runs, and does not migrate."""
+    process, qmp = guest
+
+    def both(reader, keepers):
+        reader.send_signal(signal.SIGSTOP)
+        for pid in keepers:
+            os.kill(pid, signal.SIGKILL)
+        reader.kill()
+
+    for _ in kill_readers(process, qmp, 4, both):
+        deadline = time.monotonic() + 60
+        while not (runs := ask(process, qmp, "query-status")["status"] == "running"):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert runs
+
+
+@of_guests(BUSY)
+def test_the_keeper_is_killed(guest):
+    process, qmp = guest
+    before = settings(process, qmp)
+    with MigrationStream(qmp, process.pid, 20e6) as source:
+        source.collect()
+        source._outgoing._keeper.kill()
+    assert is_left_alone(process, qmp, before, seconds=0) is True
+
+
+@of_guests(BUSY)
+def test_another_client_on_the_monitor_is_waited_for(guest):
+    process, qmp = guest
+    before = settings(process, qmp)
+    source = MigrationStream(qmp, process.pid, 20e6)
+    other = subprocess.Popen(
+        [sys.executable, "-c",
+         "import socket, sys, time; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])\n"
+         "s.recv(1); print(flush=True); time.sleep(2)", str(qmp)],
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
+    other.stdout.readline()
+    source.close()
+    assert is_left_alone(process, qmp, before, seconds=0) is True
+    other.communicate()
+
+
+@of_guests(BUSY)
+def test_qemu_is_killed(guest):
+    process, qmp = guest
+    with MigrationStream(qmp, process.pid, SLOW_BPS) as source:
+        source.collect()
+        process.kill()
+        with pytest.raises(StreamEnded):
+            collect_all(source)
+
+
+# ---- refused ------------------------------------------------------------------------------------
+
+
+@of_guests(BUSY)
+def test_refused_with_the_guest_untouched(guest, tmp_path):
+    process, qmp = guest
+    before = settings(process, qmp)
+    with pytest.raises(ValueError, match="bandwidth_Bps"):
+        MigrationStream(qmp, process.pid, 10)
+    with pytest.raises(QMPError, match="belongs to process"):
+        MigrationStream(qmp, 1)
+    with pytest.raises(QMPError, match="-qmp unix:PATH"):
+        MigrationStream(tmp_path / "nothing", process.pid)
+    ask(process, qmp, "stop")
+    with pytest.raises(QMPError, match="the guest is paused"):
+        MigrationStream(qmp, process.pid)
+    ask(process, qmp, "cont")
+    with (
+        MigrationStream(qmp, process.pid, SLOW_BPS),
+        pytest.raises(QMPError, match="migrates already"),
+    ):
+        MigrationStream(qmp, process.pid)
+    assert is_left_alone(process, qmp, before, seconds=0) is True
