@@ -18,12 +18,12 @@ from mempattern.sources import MigrationStream
 
 pytestmark = pytest.mark.usefixtures("qemu")
 
-STRIDE = "pattern=stride stride=97 pages=4000 rate=2100"
+STRIDE = "pattern=stride stride=97 pages=4000 rate=1700"
 STEADY = "pattern=uniform pages=4000 seed=5 rate=2900"
 BUSY = "pattern=uniform pages=4000 seed=5 rate=8000"
 IDLE = "pattern=idle pages=16"
 N_PAGES = 4000
-SLOW_BPS = 10e6  # 2436 pages a second
+SLOW_BPS = 8e6  # 1949 pages a second
 
 
 @pytest.fixture(autouse=True)
@@ -113,45 +113,48 @@ def test_each_pass_begins_with_the_step_after_the_last_one_of_the_pass_before(gu
         assert len(steps & following) <= 1 or len(steps) + len(following) > N_PAGES
 
 
+def passes_and(look, process, qmp):
+    """Six passes, and what `look` gives after each; moment k lies between the ends of the windows
+    of passes k + 1 and k + 2."""
+    seen, looks = [], []
+    with MigrationStream(qmp, process.pid, SLOW_BPS) as source:
+        for interval in source.intervals(count=6):
+            seen.append(program_pages(interval))
+            looks.append(look())
+            assert source.passes == len(seen) + 1, "this machine is too busy for such short passes"
+    assert len(seen) == 6
+    return seen, looks
+
+
 @of_guests(STEADY, accels=("tcg", "kvm"))
 def test_each_pass_is_a_stretch_of_the_guests_own_steps(guest):
-    """By the model of the guest: the pages that it writes between two of its steps.
+    """By the model of the guest, and by how many steps it has counted when each pass has come.
 
-    What it writes after QEMU found a page dirty and before QEMU clears that page's bit is not found
-    again; so of a stretch those pages may be missing that the pass before has.
+    What it writes to a page of the pass before may not be found again: see docs/streams.md.
     """
-    seen = passes_of(*guest, 4)
-    steps = guest_steps(STEADY, 200_000)
-    at = 0
-    for before, pages in itertools.pairwise(seen):
-        while not is_in(steps[at : at + 100], pages | before, pages):
-            at += 1
-        inside = next(i for i in range(at, at + 300) if set(steps[i : i + 20]) <= pages)
-        end = next(i for i in range(inside, len(steps)) if steps[i] not in pages)
-        stretch = set(steps[at:end])
-        assert pages <= stretch
-        assert stretch - pages <= before
-
-
-def is_in(steps, pages, most_of_them):
-    assert steps, "the guest never wrote these pages one after the other"
-    return pages.issuperset(steps) and sum(page in most_of_them for page in steps) > len(steps) / 2
+    process, qmp = guest
+    (block,) = guest_ram_blocks(process.pid, qmp).blocks
+    seen, counted = passes_and(
+        lambda: int(counters(process.pid, block, N_PAGES).sum()), process, qmp
+    )
+    steps = guest_steps(STEADY, counted[-1] + 1)
+    for k in range(3, 6):
+        assert seen[k] <= set(steps[counted[k - 3] - 1 : counted[k - 1] + 1])
+    for k in range(2, 5):
+        found = seen[k - 1] | seen[k] | seen[k + 1]
+        assert set(steps[counted[k - 2] : counted[k - 1]]) <= found
 
 
 @of_guests(STEADY)
 @pytest.mark.usefixtures("uffd")
 def test_agrees_with_the_tracer(guest):
-    """Whose collections lie at the passes' edges, only later by what it takes to hear of them."""
     process, qmp = guest
-    with trace(process, qmp) as tracer, MigrationStream(qmp, process.pid, SLOW_BPS) as source:
-        sent, traced = [], []
-        for interval in source.intervals(count=6):
-            sent.append(program_pages(interval))
-            traced.append(program_pages(tracer.collect()))
-    for number in range(2, 5):  # traced[n] was written while pass n was sent, which the next sends
-        before = traced[number - 2] | traced[number - 1] | traced[number]
-        assert sent[number] <= before
-        assert traced[number - 1] <= sent[number - 1] | sent[number] | sent[number + 1]
+    with trace(process, qmp) as tracer:
+        seen, traced = passes_and(lambda: program_pages(tracer.collect()), process, qmp)
+    for k in range(2, 6):
+        assert seen[k] <= traced[k - 2] | traced[k - 1]
+    for k in range(1, 4):
+        assert traced[k] <= seen[k] | seen[k + 1] | seen[k + 2]
 
 
 @of_guests(BUSY)
@@ -258,7 +261,7 @@ def test_the_reader_is_killed(guest):
     """At random moments: before QEMU migrates, in a pass, as the guest is stopped, as it ends."""
     process, qmp = guest
     before = settings(process, qmp)
-    for _ in kill_readers(process, qmp, 6, lambda reader, _: reader.kill()):
+    for _ in kill_readers(process, qmp, 4, lambda reader, _: reader.kill()):
         assert is_left_alone(process, qmp, before) is True
 
 
@@ -273,7 +276,7 @@ def test_the_reader_and_its_keeper_are_killed(guest):
             os.kill(pid, signal.SIGKILL)
         reader.kill()
 
-    for _ in kill_readers(process, qmp, 4, both):
+    for _ in kill_readers(process, qmp, 3, both):
         deadline = time.monotonic() + 60
         while not (runs := ask(process, qmp, "query-status")["status"] == "running"):
             assert time.monotonic() < deadline
