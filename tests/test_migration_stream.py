@@ -97,20 +97,33 @@ def passes_of(process, qmp, count):
 
 
 @of_guests(STRIDE, accels=("tcg", "kvm"))
-def test_each_pass_begins_with_the_step_after_the_last_one_of_the_pass_before(guest):
+def test_each_pass_begins_with_the_step_after_the_last_one_of_the_pass_before(guest, request):
     """The guest writes every page once in 4000 steps: none is missing, none is in two passes.
 
-    It writes somewhat less than is sent, so that passes become shorter and do not have all pages.
+    Apart from a page that is left at a pass's end, and from what QEMU does not find under TCG (see
+    docs/streams.md). It writes somewhat less than is sent, so that passes do not have all pages.
     """
     number = {page: step for step, page in enumerate(guest_steps(STRIDE, N_PAGES))}
     seen = [{number[page] for page in pages} for pages in passes_of(*guest, 6)]
-    partial = [steps for steps in seen if len(steps) < N_PAGES]
-    assert len(partial) >= 3
-    for steps, following in itertools.pairwise(partial):
-        lasts = [step for step in steps if (step + 1) % N_PAGES not in steps]
-        assert len(lasts) == 1, "one run of steps, around the end"
-        assert (lasts[0] + 1) % N_PAGES in following
-        assert len(steps & following) <= 1 or len(steps) + len(following) > N_PAGES
+    most = 1 if "kvm" in request.node.name else 20
+    runs = [one_run(steps, most) for steps in seen if len(steps) < 0.9 * N_PAGES]
+    assert len(runs) >= 3
+    for (_, last), (first, _) in itertools.pairwise(runs):
+        assert abs((first - last - 1 + N_PAGES // 2) % N_PAGES - N_PAGES // 2) <= most
+
+
+def one_run(steps, most):
+    """First and last of the steps, which are one run around the end but for gaps of up to `most`,
+    and so many to spare."""
+    ordered = sorted(steps)
+    gaps = zip(ordered, [*ordered[1:], ordered[0] + N_PAGES], strict=True)
+    edges = [(after % N_PAGES, last) for last, after in gaps if after - last - 1 > most]
+    runs = [
+        (first, last) for (first, _), (_, last) in zip(edges, edges[1:] + edges[:1], strict=True)
+    ]
+    long = [run for run in runs if (run[1] - run[0]) % N_PAGES >= most]
+    assert len(long) == 1
+    return long[0]
 
 
 def passes_and(look, process, qmp):
@@ -130,7 +143,7 @@ def passes_and(look, process, qmp):
 def test_each_pass_is_a_stretch_of_the_guests_own_steps(guest):
     """By the model of the guest, and by how many steps it has counted when each pass has come.
 
-    What it writes to a page of the pass before may not be found again: see docs/streams.md.
+    What it writes to a page of the passes before may not be found again: see docs/streams.md.
     """
     process, qmp = guest
     (block,) = guest_ram_blocks(process.pid, qmp).blocks
@@ -141,7 +154,7 @@ def test_each_pass_is_a_stretch_of_the_guests_own_steps(guest):
     for k in range(3, 6):
         assert seen[k] <= set(steps[counted[k - 3] - 1 : counted[k - 1] + 1])
     for k in range(2, 5):
-        found = seen[k - 1] | seen[k] | seen[k + 1]
+        found = seen[k - 2] | seen[k - 1] | seen[k] | seen[k + 1]
         assert set(steps[counted[k - 2] : counted[k - 1]]) <= found
 
 
@@ -154,7 +167,7 @@ def test_agrees_with_the_tracer(guest):
     for k in range(2, 6):
         assert seen[k] <= traced[k - 2] | traced[k - 1]
     for k in range(1, 4):
-        assert traced[k] <= seen[k] | seen[k + 1] | seen[k + 2]
+        assert traced[k] <= seen[k - 1] | seen[k] | seen[k + 1] | seen[k + 2]
 
 
 @of_guests(BUSY)

@@ -44,7 +44,7 @@ class OutgoingStream:
         with QMP(qmp, pid) as session:
             _refuse(session)
             before, wanted = _settings(session, bandwidth_Bps)
-            self._task = {"qmp": os.fspath(qmp), "pid": pid, "before": before}
+            self._task: dict[str, Any] = {"qmp": os.fspath(qmp), "pid": pid, "before": before}
             self._keeper = _start_keeper(self._task)
             try:
                 _apply(session, wanted)
