@@ -584,6 +584,90 @@ MPAT_API int mpat_process_collect(mpat_process *process, const mpat_mapping *map
                                   uint64_t *const *bitmaps, size_t n_regions,
                                   mpat_process_collection *out, mpat_process_fault *fault);
 
+/* ---- QEMU's migration stream ---------------------------------------------------------------- */
+
+/*
+ * The RAM section of a migration that QEMU sends (migration/savevm.c and ram.c of QEMU 7.2): which
+ * pages were sent in each pass. Their contents are skipped.
+ *
+ * A pass is told from the next one by the order of its pages. QEMU goes round its blocks once, from
+ * the one after that in which the pass before ended, and looks for what was written only between
+ * two sections. So a page that lies before its predecessor on the way begins a pass. Where that
+ * happens inside a section, the pass before was left unfinished (of what is left less than
+ * downtime-limit is needed to send), and the new one began with the section at the latest. Passes
+ * that share no page and follow each other in order count as one.
+ */
+typedef struct mpat_ramstream mpat_ramstream;
+
+#define MPAT_RAMSTREAM_NAME 256
+
+/* A RAM block of the guest's, in the order of the stream. */
+typedef struct mpat_ramblock {
+    char name[MPAT_RAMSTREAM_NAME]; /* ended by 0; any bytes but 0 */
+    uint64_t n_pages;               /* may be 0 */
+} mpat_ramblock;
+
+/* What has been read so far. */
+typedef struct mpat_ramstream_state {
+    uint64_t n_blocks;   /* 0 until they are known */
+    uint32_t page_bytes; /* of the guest's architecture */
+    uint32_t stopped;    /* QEMU has stopped the guest to send the rest */
+    uint32_t closed;     /* mpat_ramstream_read: the other end has closed the stream */
+    uint64_t passes;     /* ended */
+    uint64_t untaken;    /* of these */
+    uint64_t bytes;
+} mpat_ramstream_state;
+
+/* Passes that ended and were taken. */
+typedef struct mpat_ramstream_pass {
+    int64_t start_ns; /* of what was sent, the first may have been written then: the first page of
+                         the pass before came; for the first pass of a stream as end_ns */
+    int64_t end_ns;   /* the first page of the last pass came, so QEMU had looked just before */
+    uint64_t first;   /* number of the first one, from 0: that one sends all pages */
+    uint64_t n_passes;
+    uint64_t pages;   /* sent; twice if in two passes */
+    uint64_t zero_pages; /* of these, sent as zeros */
+} mpat_ramstream_pass;
+
+/* most_pages bounds the memory: 3 bits for each page of the blocks that the stream announces.
+ * -EINVAL: most_pages of 0. */
+MPAT_API int mpat_ramstream_create(uint64_t most_pages, mpat_ramstream **out);
+MPAT_API void mpat_ramstream_destroy(mpat_ramstream *stream);
+
+/*
+ * The stream goes on with these bytes, which came at now_ns. Any division will do. *n_used of them
+ * were read: all, or up to the end of a pass, of the list of blocks, or of what is understood
+ * (`stopped`); give the rest again. Passes that were not taken until the next one ends are joined with it.
+ * -EPROTO: no such stream, see mpat_ramstream_problem; every later call gives it again. -ENOMEM:
+ * no memory for the blocks' bitmaps, likewise. *n_used is set also then.
+ */
+MPAT_API int mpat_ramstream_feed(mpat_ramstream *stream, const uint8_t *bytes, size_t n_bytes,
+                                 int64_t now_ns, size_t *n_used);
+
+/*
+ * Read the socket, waiting for it, until the blocks become known, a pass ends, the guest is stopped
+ * or the other end closes. In case of the guest's stop or an error the socket is shut down at once:
+ * so QEMU gives the migration up, and the guest runs on.
+ * -EPROTO, -ENOMEM: as above. Else what recv(2) says.
+ */
+MPAT_API int mpat_ramstream_read(mpat_ramstream *stream, int socket, mpat_ramstream_state *out);
+
+MPAT_API int mpat_ramstream_state_of(mpat_ramstream *stream, mpat_ramstream_state *out);
+
+/* -ENOENT: no such block. */
+MPAT_API int mpat_ramstream_block(mpat_ramstream *stream, size_t i, mpat_ramblock *out);
+
+/* Into bitmaps[i], of mpat_bitmap_words() words each, NULL for blocks of no page: the pages of the
+ * passes that ended since the last call. -EAGAIN: none has. */
+MPAT_API int mpat_ramstream_take(mpat_ramstream *stream, uint64_t *const *bitmaps,
+                                 mpat_ramstream_pass *out);
+
+/* Likewise the pages that held only zeros when they were sent last. -EAGAIN: no blocks yet. */
+MPAT_API int mpat_ramstream_zeros(mpat_ramstream *stream, uint64_t *const *bitmaps);
+
+/* Why -EPROTO, as the end of a sentence; "" if it was not. Owned by the stream. */
+MPAT_API const char *mpat_ramstream_problem(const mpat_ramstream *stream);
+
 /* cdef end */
 
 #ifdef __cplusplus

@@ -89,5 +89,13 @@ class ProcessEnded(MempatternError, EOFError):
     """The traced process ended, or executes another program: there is nothing more to collect."""
 
 
+class StreamError(MempatternError, ValueError):
+    """What QEMU sends is not the migration stream that was expected."""
+
+
+class StreamEnded(MempatternError, EOFError):
+    """The migration whose stream was read is over: there is nothing more to collect."""
+
+
 class TraceError(MempatternError, ValueError):
     """A file is not a trace, or is damaged."""

@@ -54,6 +54,14 @@ class QMP(Closing):
         """What QEMU returns for the command. Raises `QMPError` if it refuses."""
         return self._run(self._client.execute(command, arguments or None))
 
+    def hand_over(self, name: str, descriptor: int) -> None:
+        """Give QEMU a duplicate of a file descriptor, under a name (`getfd`)."""
+        self._run(self._hand_over(name, descriptor))
+
+    async def _hand_over(self, name: str, descriptor: int) -> None:
+        self._client.send_fd_scm(descriptor)
+        await self._client.execute("getfd", {"fdname": name})
+
     def monitor(self, line: str) -> str:
         """What the human monitor prints for a line typed at it."""
         said = self.execute("human-monitor-command", **{"command-line": line})
