@@ -110,6 +110,8 @@ class Policy:
     It is asked at three occasions, and overrides what it needs. It must not keep what it is given.
     """
 
+    why: str = ""
+    """What its last action rests on, a sentence for people; empty where there is nothing to say."""
     poll_s: float = math.inf
     """How often `poll` is asked; 0: as often as QEMU looks at what remains."""
 
