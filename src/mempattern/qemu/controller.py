@@ -79,6 +79,7 @@ class MigrationController:
         # QEMU's own is what that policy imitates.
         self._auto_converges = isinstance(policy, AutoConverge)
         self._policy = Policy() if self._auto_converges else policy
+        self._asking = Asking(self._policy, self._answered, self._policy_failed)
         self._cancelled = asyncio.Event()
         self._decisions: list[Decision] = []
         self._passes: list[Passed] = []
@@ -114,7 +115,6 @@ class MigrationController:
             self._borrowed, self._session, self._seen = borrowed, session, seen
             self._watching = seen.watching
             self._steering = Steering(session, borrowed, self._ceiling_s)
-            self._asking = Asking(self._policy, self._answered, self._policy_failed)
             stack.callback(borrowed.let_go)
             try:
                 await self._migrate(stack)
