@@ -1,4 +1,4 @@
-"""Two QEMUs and a slow link between them, for tests: looked into through QMP sockets of their own."""
+"""Two QEMUs and a slow link between them, for tests, looked into by QMP sockets of their own."""
 
 import os
 import socket

@@ -109,7 +109,10 @@ def test_what_is_refused_leaves_the_guest_as_it_was(tmp_path):
         with pytest.raises(UsageError, match="replays only"):
             controller(pair, "hot-pages")
         refused(pair, error=TraceError, match="exists", output=tmp_path / "serial")
-        for name, what in (("background-snapshot", "protects"), ("pause-before-switchover", "wait")):
+        for name, what in (
+            ("background-snapshot", "protects"),
+            ("pause-before-switchover", "wait"),
+        ):
             capability(pair, name, True)
             refused(pair, match=what)
             capability(pair, name, False)

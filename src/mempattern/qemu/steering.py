@@ -19,6 +19,8 @@ _HEADROOM_SHARE, _HEADROOM_S = 0.07, 0.025
 """Of 121 real migrations 120 stood still for no longer than their limit and the larger of these:
 QEMU's measure of the bandwidth goes up and down, and stopping takes its time (docs/migrate.md)."""
 
+_ROUNDED_MS = 1e-6
+
 
 def highest_limit_s(ceiling_s: float) -> float:
     """The downtime limit with which the downtime stays below the ceiling."""
@@ -90,7 +92,7 @@ class Steering:
             self._before_stop_s = None
         if asked_s is None:
             return []
-        new_ms = int(min(asked_s, self._highest_s) * 1000)
+        new_ms = int(min(asked_s, self._highest_s) * 1000 + _ROUNDED_MS)
         if new_ms == self._borrowed.parameters["downtime-limit"]:
             return []
         await self._borrowed.set(downtime_limit=new_ms)
