@@ -161,14 +161,13 @@ def test_attached_to_one_under_way(tmp_path):
         pair.ask("migrate", uri=pair.link.uri)
         while pair.ask("query-migrate")["status"] != "active":
             pass
-        with pytest.raises(UsageError, match="under way.*--attach"):
+        with pytest.raises(UsageError, match=r"under way.*--attach"):
             asyncio.run(controller(pair, "mp").run())
+        too_late = MigrationController(
+            pair.qmp, None, Policy(), max_downtime_s=1, on_nonconvergence="postcopy"
+        )
         with pytest.raises(UsageError, match="without the capability postcopy-ram"):
-            attached = MigrationController(
-                pair.qmp, None, POLICIES["mp"](), max_downtime_s=CEILING_S,
-                on_nonconvergence="postcopy",
-            )  # fmt: skip
-            asyncio.run(attached.run())
+            asyncio.run(too_late.run())
         attached = MigrationController(
             pair.qmp, None, POLICIES["mp"](), max_downtime_s=CEILING_S, observe_s=0
         )
