@@ -179,7 +179,7 @@ def test_throttling(tmp_path):
     steer(fake, policy, tmp_path, on_nonconvergence="throttle")
     set_ = [a for name, a in fake.log if name == "migrate-set-parameters"]
     assert set_[0]["max-cpu-throttle"] == set_[0]["cpu-throttle-initial"] == 1
-    assert [a["max-cpu-throttle"] for a in set_][:3] == [1, 40, 99]
+    assert [a["max-cpu-throttle"] for a in set_[:3]] == [1, 40, 99]
 
 
 def test_without_leave_nothing_is_throttled(tmp_path):

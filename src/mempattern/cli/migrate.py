@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from mempattern.cli.arguments import quantity
-from mempattern.cli.exits import FAILED, INTERRUPTED, TERMINATED, UsageFault, note
+from mempattern.cli.exits import FAILED, INTERRUPTED, TERMINATED, UNWRITTEN, UsageFault, note
 from mempattern.errors import UsageError
 from mempattern.quantities import parse_bandwidth, parse_duration
 from mempattern.report.migrating import JSONLines, Lines, LiveMigration
@@ -101,8 +101,12 @@ async def _migrate(options: argparse.Namespace) -> int:
         if isinstance(view, LiveMigration):
             view.close()
     view.ended(result)
+    if result.trace_failure:
+        note("mempattern", result.trace_failure)
     if came and not result.completed:
         return _CODES[came[0]]
+    if result.completed and result.trace_failure:
+        return UNWRITTEN
     return 0 if result.completed else FAILED
 
 

@@ -76,7 +76,11 @@ class Borrowed:
         """
         if self._were:
             now = await self._session.execute("query-migrate-parameters")
-            ours = {k: was for k, was in self._were.items() if now[k] in self._ours[k]}
+            ours = {
+                name: was
+                for name, was in self._were.items()
+                if now[name] != was and now[name] in self._ours[name]
+            }
             if ours:
                 await self._session.execute("migrate-set-parameters", **ours)
             self.parameters |= ours

@@ -23,6 +23,7 @@ from mempattern.qemu.observing import observe
 from mempattern.qemu.preflight import check_capabilities, check_state, check_version
 from mempattern.qemu.session import Session
 from mempattern.qemu.steering import NO_DEFERRAL, Steering, highest_limit_s
+from mempattern.trace.blobs import count_dirty
 
 OnNonconvergence = Literal["continue", "postcopy", "throttle", "cancel"]
 _LOOK_S = 0.05
@@ -84,6 +85,7 @@ class MigrationController:
         self._decisions: list[Decision] = []
         self._passes: list[Passed] = []
         self._failure: str | None = None
+        self._is_told = False
         self._now = Figures("none")
         self.is_under_way = uri is None
         """The migration was started, and has not ended."""
@@ -124,12 +126,12 @@ class MigrationController:
                 self._now, self._ceiling_s, tuple(self._decisions), tuple(self._passes),
                 self._failure,
             )  # fmt: skip
-            seen.keep(result)
-            return result
+            return replace(result, trace_failure=seen.keep(result))
 
     async def _check(self, session: Session) -> Borrowed:
         starts = self._uri is not None
-        self._now = await check_state(session, starts=starts)
+        now = await check_state(session, starts=starts)
+        self._now = Figures("none") if starts else now  # it may be of a migration before
         borrowed = await Borrowed.of(session)
         check_capabilities(borrowed, starts=starts, traces=self._traces)
         wanted = {"postcopy": "postcopy-ram", "throttle": "auto-converge"}
@@ -150,7 +152,7 @@ class MigrationController:
         self._events = self._session.listen(("MIGRATION_PASS", "MIGRATION"))
         tasks = [asyncio.create_task(self._watching.run())]
         stack.callback(lambda: [task.cancel() for task in tasks])
-        if action.give_up:
+        if action.give_up and starts:
             self._now = replace(self._now, status="not started")
             return
         if starts:
@@ -202,7 +204,7 @@ class MigrationController:
         if task.observed is not None and self._seen.intervals:
             self._listener.said("playing the migration out")
         action: Action = await in_thread(self._policy.begin, task)
-        if not isinstance(action, Action) or not action.give_up:
+        if not isinstance(action, Action) or not action.give_up or self.is_under_way:
             limit_s = self._steering.limit_s
             did = await self._steering.do(action)
             self._decide(did, self._policy.why, self._progress(), limit_s)
@@ -219,6 +221,7 @@ class MigrationController:
                 now = replace(self._now, status=now.status, error=now.error)
             self._now = now
             self._listener.looked(now)
+            self._tell_failure()
             if now.is_over:
                 break
             if self._cancelled.is_set() and not is_cancelled and now.status in PRECOPY:
@@ -247,7 +250,8 @@ class MigrationController:
         iteration = await self._watching.iteration()
         n_pages = None
         if iteration is not None:
-            n_pages = sum(len(iteration.pages(region.name)) for region in iteration.regions)
+            bitmaps = iteration.bitmaps
+            n_pages = sum(count_dirty(bitmaps[r.name], r) for r in iteration.regions)
         done = Passed(ns, now, self._steering.limit_s, n_pages)
         self._passes.append(done)
         self._listener.passed(done, iteration)
@@ -301,12 +305,17 @@ class MigrationController:
         self._decide(did, self._policy.why, about, limit_s, late_s)
 
     async def _policy_failed(self, error: BaseException) -> None:
-        """QEMU goes on by itself."""
+        """QEMU goes on by itself, as it would have without a policy."""
         words = " ".join(str(error).split())
         self._failure = f"the policy failed: {type(error).__name__}: {words}"
         self._listener.said(self._failure)
         with suppress(QMPError):
-            await self._borrowed.put_back(with_capabilities=False)
+            await self._steering.undo()
+
+    def _tell_failure(self) -> None:
+        if self._watching.failure is not None and not self._is_told:
+            self._is_told = True
+            self._listener.said(self._watching.failure)
 
     def _decide(
         self, did: list[str], why: str, about: Progress, limit_s: float | None = None,

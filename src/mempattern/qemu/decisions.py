@@ -58,6 +58,8 @@ class Result:
     passes: tuple[Passed, ...]
     failure: str | None = None
     """Why nobody steered it any more from some moment on; None if it was steered to its end."""
+    trace_failure: str | None = None
+    """Why not all is in the trace."""
 
     @property
     def completed(self) -> bool:

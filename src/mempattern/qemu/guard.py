@@ -14,9 +14,10 @@ import sys
 import time
 from typing import Any, TextIO
 
-_TRY_S = 600.0
-"""QEMU serves one client at a time, and answers nobody while the guest is stopped."""
-_PAUSE_S = 0.5
+_TRY_S = 86_400.0
+"""QEMU serves one client at a time, answers nobody while the guest is stopped, and does not take
+capabilities before a migration is over."""
+_FIRST_PAUSE_S, _LAST_PAUSE_S = 0.2, 10.0
 _PARAMETERS = "migrate-set-parameters"
 _CAPABILITIES = "migrate-set-capabilities"
 
@@ -26,14 +27,15 @@ def main() -> None:
     for line in sys.stdin:
         with contextlib.suppress(ValueError):  # the writer died in the middle of the line
             wanted = json.loads(line)
-    deadline = time.monotonic() + _TRY_S
+    deadline, pause_s = time.monotonic() + _TRY_S, _FIRST_PAUSE_S
     while wanted.get("parameters") or wanted.get("capabilities"):
         try:
             put_back(wanted)
         except (OSError, ValueError):
             if time.monotonic() > deadline:
                 return
-        time.sleep(_PAUSE_S)
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 1.5, _LAST_PAUSE_S)
 
 
 def put_back(wanted: dict[str, Any]) -> None:

@@ -43,11 +43,18 @@ class Observed:
         """Of the observation; None without one."""
         return Recording(self.intervals) if self.intervals else None
 
-    def keep(self, result: Result) -> None:
-        """Into the trace, beside the bitmaps."""
-        if self.writer is not None:
-            with suppress(TraceError):  # closing the writer says it
+    def keep(self, result: Result) -> str | None:
+        """Into the trace, beside the bitmaps, and close that; returns what went wrong."""
+        if self.writer is None:
+            return None
+        try:
+            try:
                 self.writer.add_facts(to_meta(result))
+            finally:
+                self.writer.close()
+        except TraceError as error:
+            return str(error)
+        return None
 
 
 async def observe(
@@ -81,7 +88,7 @@ async def observe(
     writer = None
     if output is not None:
         writer = TraceWriter(output, source.regions, source.provenance, meta, force=force)
-        stack.callback(writer.close)
+        stack.callback(_close, writer)
     kept: deque[Interval] = deque(maxlen=_KEPT)
 
     def see(interval: Interval) -> None:
@@ -102,6 +109,11 @@ async def observe(
         watching, sum(region.n_pages for region in source.regions), source.regions[0].page_bytes,
         _zero_pages(content, source.regions, kept), tuple(kept) if duration_s else (), writer,
     )  # fmt: skip
+
+
+def _close(writer: TraceWriter) -> None:
+    with suppress(TraceError):  # said by `keep`, or there are worse news
+        writer.close()
 
 
 def _content(pid: int, ram: GuestRam) -> Content | None:

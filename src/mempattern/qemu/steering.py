@@ -38,6 +38,7 @@ class Steering:
         self._session, self._borrowed = session, borrowed
         self._highest_s = highest_limit_s(ceiling_s)
         self._before_stop_s: float | None = None
+        self._first_ms = int(min(self.limit_s, self._highest_s) * 1000 + _ROUNDED_MS)
         self._throttle = 0.0
         self.throttles = False
         """Whether it may."""
@@ -76,6 +77,13 @@ class Steering:
             did += await self._slow(number_within("the throttle", action.throttle, 0, 1))
         did += await self._limit(action)
         return did
+
+    async def undo(self) -> None:
+        """No policy's limit and throttle any more. Raises `QMPError`."""
+        self._before_stop_s = None
+        await self._borrowed.set(downtime_limit=self._first_ms)
+        if self._throttle and self.throttles:
+            await self._slow(0.0)
 
     async def _limit(self, action: Action) -> list[str]:
         asked_s = action.downtime_limit_s

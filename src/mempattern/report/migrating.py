@@ -120,7 +120,7 @@ class LiveMigration(Listener):
         self._decisions: deque[Decision] = deque(maxlen=_DECISIONS)
         self._now: Figures | None = None
         self._said = ""
-        self._lately: Density | None = None
+        self._lately: Interval | None = None
         self._drawn_s = 0.0
 
     def said(self, text: str) -> None:
@@ -128,7 +128,7 @@ class LiveMigration(Listener):
         self._draw(at_once=True)
 
     def saw(self, interval: Interval) -> None:
-        self._lately = density(interval)
+        self._lately = interval
         self._draw()
 
     def looked(self, figures: Figures) -> None:
@@ -165,7 +165,8 @@ class LiveMigration(Listener):
         table.add_column("written where, by group", no_wrap=True)
         for done, cells in self._passes:
             table.add_row(*_cells(done), _heat(cells))
-        table.add_row("now", *_standing(self._now), _heat(self._lately))
+        lately = None if self._lately is None else density(self._lately)
+        table.add_row("now", *_standing(self._now), _heat(lately))
         lines = [
             Text.assemble((f"{decision.at_s:7.2f} s  ", "dim"), decision_line(decision))
             for decision in self._decisions
@@ -175,16 +176,16 @@ class LiveMigration(Listener):
 
 
 def density(interval: Interval, n_cells: int = _CELLS) -> Density:
-    """Shares of dirty pages in equal stretches of all regions together, of shape (n_cells,)."""
-    total = sum(region.n_pages for region in interval.regions)
+    """Shares of dirty pages in equal stretches of all regions together, of shape (n_cells,).
+
+    To within a word of the bitmap, which is 64 pages.
+    """
+    total = sum(region.n_words for region in interval.regions)
     n_cells = min(n_cells, total)
-    counts = np.zeros(n_cells)
-    before = 0
-    for region in interval.regions:
-        places = (interval.pages(region.name) + before) * n_cells // total
-        counts += np.bincount(places, minlength=n_cells)
-        before += region.n_pages
-    return counts * n_cells / total
+    words = np.concatenate([interval.bitmaps[region.name] for region in interval.regions])
+    starts = np.arange(n_cells + 1) * total // n_cells
+    counts = np.add.reduceat(np.bitwise_count(words), starts[:-1], dtype=np.float64)
+    return np.asarray(counts / (64 * np.diff(starts)))
 
 
 def _cells(done: Passed) -> list[str]:
