@@ -20,11 +20,19 @@ _HEADROOM_SHARE, _HEADROOM_S = 0.07, 0.025
 QEMU's measure of the bandwidth goes up and down, and stopping takes its time (docs/migrate.md)."""
 
 _ROUNDED_MS = 1e-6
+_SLICE_S = 0.01
+"""A throttled vCPU runs for so long at a time and sleeps for the rest (`cpu_throttle_thread`), and
+stopping it was seen to take as long as it sleeps."""
 
 
 def highest_limit_s(ceiling_s: float) -> float:
     """The downtime limit with which the downtime stays below the ceiling."""
     return ceiling_s - max(_HEADROOM_SHARE * ceiling_s, min(_HEADROOM_S, ceiling_s / 4))
+
+
+def sleep_s(throttle: float) -> float:
+    """For which a vCPU sleeps at a time when that share of its time is taken."""
+    return _SLICE_S * throttle / (1 - throttle)
 
 
 class Steering:
@@ -36,12 +44,16 @@ class Steering:
 
     def __init__(self, session: Session, borrowed: Borrowed, ceiling_s: float) -> None:
         self._session, self._borrowed = session, borrowed
-        self._highest_s = highest_limit_s(ceiling_s)
+        self._unthrottled_s = highest_limit_s(ceiling_s)
         self._before_stop_s: float | None = None
-        self._first_ms = int(min(self.limit_s, self._highest_s) * 1000 + _ROUNDED_MS)
-        self._throttle = 0.0
+        self._throttle = self._strongest = 0.0
         self.throttles = False
         """Whether it may."""
+        self._first_s = self.limit_s
+
+    @property
+    def _highest_s(self) -> float:
+        return self._unthrottled_s - sleep_s(self._strongest)
 
     @property
     def limit_s(self) -> float:
@@ -81,9 +93,9 @@ class Steering:
     async def undo(self) -> None:
         """No policy's limit and throttle any more. Raises `QMPError`."""
         self._before_stop_s = None
-        await self._borrowed.set(downtime_limit=self._first_ms)
         if self._throttle and self.throttles:
             await self._slow(0.0)
+        await self._limit(Action(downtime_limit_s=self._first_s))
 
     async def _limit(self, action: Action) -> list[str]:
         asked_s = action.downtime_limit_s
@@ -121,10 +133,16 @@ class Steering:
         if not self.throttles:
             self._throttle = throttle
             return [f"no throttle of {throttle:.0%}: it takes --on-nonconvergence throttle"]
-        percent = min(max(round(throttle * 100), _GENTLEST), _STRONGEST)
+        most_s = self._unthrottled_s / 2  # the other half is to send what remains
+        most = int(100 * most_s / (most_s + _SLICE_S))
+        percent = min(max(round(throttle * 100), _GENTLEST), most, _STRONGEST)
+        self._strongest = max(self._strongest, percent / 100)
+        did = []
+        if self.limit_s > self._highest_s:
+            did = await self._limit(Action(downtime_limit_s=self._highest_s))
         await self._borrowed.set(
             cpu_throttle_initial=percent, cpu_throttle_increment=_STRONGEST,
             max_cpu_throttle=percent, throttle_trigger_threshold=1,
         )  # fmt: skip
         self._throttle = throttle
-        return [f"throttle {percent} %"]
+        return [f"throttle {percent} %", *did]
