@@ -40,7 +40,7 @@ def migrate(pair, policy, **more):
 
 @pytest.mark.parametrize(
     ("accel", "policy", "observe_s"),
-    [("tcg", "mp", 0), ("tcg", "best", 2), ("tcg", "best", 0), ("tcg", "relaxed", 0),
+    [("tcg", "mp", 0), ("tcg", "best", 2), ("tcg", "relaxed", 0),
      ("kvm", "mp", 0), ("kvm", "best", 2)],
 )  # fmt: skip
 def test_an_intensive_guest_arrives_within_the_ceiling(accel, policy, observe_s, tmp_path, request):

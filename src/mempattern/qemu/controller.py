@@ -230,9 +230,6 @@ class MigrationController:
                 self._decide(["cancel"], "asked for", self._progress())
             if now.status != "active" or is_cancelled:
                 continue
-            limit_s = self._steering.limit_s
-            why = "QEMU's measure of the bandwidth goes up and down"
-            self._decide(await self._steering.see(now), why, self._progress(), limit_s)
             if now.number > max(before.number, 1):
                 await self._pass(now, before)
             elif self._failure is None:

@@ -9,8 +9,6 @@ from mempattern._checks import number_within
 from mempattern.errors import UsageError
 from mempattern.migration.policies.base import Action
 from mempattern.qemu.borrowed import Borrowed
-from mempattern.qemu.figures import Figures
-from mempattern.qemu.luck import Luck
 from mempattern.qemu.session import Session
 
 NO_DEFERRAL = (
@@ -23,10 +21,6 @@ _HEADROOM_SHARE, _HEADROOM_S = 0.07, 0.025
 QEMU's measure of the bandwidth goes up and down, and stopping takes its time (docs/migrate.md)."""
 
 _ROUNDED_MS = 1e-6
-_LUCK = 1.03
-"""And a little more than was seen."""
-_AGAIN = 1.03
-"""A limit that was lowered is raised again when it would become so much higher."""
 _SLICE_S = 0.01
 """A throttled vCPU runs for so long at a time and sleeps for the rest (`cpu_throttle_thread`), and
 stopping it was seen to take as long as it sleeps."""
@@ -51,11 +45,8 @@ class Steering:
 
     def __init__(self, session: Session, borrowed: Borrowed, ceiling_s: float) -> None:
         self._session, self._borrowed = session, borrowed
-        self._ceiling_s, self._unthrottled_s = ceiling_s, highest_limit_s(ceiling_s)
-        self._luck = Luck()
+        self._unthrottled_s = highest_limit_s(ceiling_s)
         self._lock = asyncio.Lock()
-        self._asked_s: float | None = None
-        """The limit that is wanted, whatever the ceiling; None: QEMU's own."""
         self._before_stop_s: float | None = None
         self._throttle = self._strongest = 0.0
         self.throttles = False
@@ -64,8 +55,7 @@ class Steering:
 
     @property
     def _highest_s(self) -> float:
-        lucky_s = self._ceiling_s / (self._luck.factor * _LUCK)
-        return min(self._unthrottled_s, lucky_s) - sleep_s(self._strongest)
+        return self._unthrottled_s - sleep_s(self._strongest)
 
     @property
     def limit_s(self) -> float:
@@ -103,18 +93,6 @@ class Steering:
             did += await self._limit(action)
         return did
 
-    async def see(self, now: Figures) -> list[str]:
-        """A look at the migration: lower the limit, if one was set, where QEMU's measure of the
-        bandwidth goes up and down a lot. Returns what was done. Raises `QMPError`."""
-        self._luck.see(now)
-        if self._asked_s is None or self._lock.locked():
-            return []
-        async with self._lock:
-            new_ms, now_ms = self._milliseconds(self._asked_s), self.limit_s * 1000
-            if now_ms <= new_ms <= now_ms * _AGAIN:
-                return []
-            return await self._set(new_ms)
-
     async def undo(self) -> None:
         """No policy's limit and throttle any more. Raises `QMPError`."""
         async with self._lock:
@@ -138,18 +116,11 @@ class Steering:
             self._before_stop_s = None
         if asked_s is None:
             return []
-        self._asked_s = asked_s
-        did = await self._set(self._milliseconds(asked_s))
-        return [f"{'stop and copy: ' * action.stop}{words}" for words in did]
-
-    def _milliseconds(self, asked_s: float) -> int:
-        return int(min(asked_s, self._highest_s) * 1000 + _ROUNDED_MS)
-
-    async def _set(self, new_ms: int) -> list[str]:
+        new_ms = int(min(asked_s, self._highest_s) * 1000 + _ROUNDED_MS)
         if new_ms == self._borrowed.parameters["downtime-limit"]:
             return []
         await self._borrowed.set(downtime_limit=new_ms)
-        return [f"downtime limit {new_ms} ms"]
+        return [f"{'stop and copy: ' * action.stop}downtime limit {new_ms} ms"]
 
     async def _postcopy(self) -> str:
         if not self._borrowed.capabilities.get("postcopy-ram"):
