@@ -158,6 +158,7 @@ class MigrationController:
         if starts:
             self._listener.said("migrating")
             self.is_under_way = True
+            await self._watching.iteration()  # the first one begins here
             await self._session.execute("migrate", uri=self._uri)
         tasks.append(asyncio.create_task(self._asking.run()))
         await self._follow(task)
