@@ -39,6 +39,26 @@ def recorded(path):
     return write(path, make_intervals(4))
 
 
+def test_facts_that_are_known_later(path):
+    with TraceWriter(path, REGIONS, HERE, {"begun": "1"}) as writer:
+        intervals = make_intervals(2)
+        writer.write(intervals[0])
+        writer.add_facts({"half": "2"})
+        writer.write(intervals[1])
+        writer.add_facts({"end": "x" * 65_000})
+        for bad in ({"half": "3"}, {"schema": "9"}, {"a": "\n"}, {"b": "x" * 65_536}, {"c": 3}):
+            with pytest.raises(TraceError):
+                writer.add_facts(bad)
+        with pytest.raises(TraceError, match="256 facts"):
+            writer.add_facts({f"{n}": "" for n in range(250)})
+    with TraceReader(path) as trace:
+        assert len(trace) == 2
+        assert {key: trace.meta[key] for key in ("begun", "half")} == {"begun": "1", "half": "2"}
+        assert len(trace.meta["end"]) == 65_000
+    with pytest.raises(errors.ClosedError):
+        writer.add_facts({"late": "1"})
+
+
 # ---- round trip --------------------------------------------------------------------------------
 
 

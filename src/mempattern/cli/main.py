@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 import mempattern
-from mempattern.cli import demo, doctor, predict, replay, report
+from mempattern.cli import demo, doctor, migrate, predict, replay, report
 from mempattern.cli.arguments import Parser
 from mempattern.cli.exits import EPILOG, guard
 
@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
     )
     root.add_argument("--version", action="version", version=f"mempattern {mempattern.__version__}")
     commands = root.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (demo, report, predict, replay, doctor):
+    for command in (demo, report, predict, replay, migrate, doctor):
         command.add_to(commands)
     return root
 

@@ -53,6 +53,7 @@ class Best(Policy):
     def _follow(self, plan: Plan, now_s: float, *, throttles: bool) -> Action:
         """During the first pass it does not throttle: all is to be sent whatever is written."""
         self._plan, self._until_s = plan, now_s + plan.within_s * _LATE
+        self.why = plan.sentence
         return Action(plan.limit_s, plan.throttle if throttles else None)
 
     def _limit_s(self, plan: Plan, done: Pass) -> float:
@@ -69,4 +70,5 @@ class Best(Policy):
         lately_s = Recording(lately).touched_pages * done.page_bytes / done.bandwidth_Bps
         if lately_s > min(WORTH * done.at_s, pending_s / 2):
             return plan.limit_s
+        self.why = "Hardly anything was written lately: one more pass leaves less for the pause."
         return max(_SPARE * lately_s, _WORTH_S)

@@ -46,6 +46,20 @@ class Plan:
     """It is expected to take at most so long; the patience, if it is not expected to end."""
     means: Means
 
+    @property
+    def sentence(self) -> str:
+        """For people."""
+        how = _HOW[self.means].format(throttle=self.throttle)
+        return f"{how}, within {self.within_s:.3g} s of now."
+
+
+_HOW = {
+    Means.LIMIT: "Played out, it ends with no more than QEMU's own limit",
+    Means.CEILING: "Played out, QEMU's own limit is not enough, and up to the ceiling it ends",
+    Means.THROTTLE: "Played out, the ceiling is not enough, and with a throttle of {throttle:.0%} "
+    "it ends",
+}
+
 
 class _Throttled(Policy):
     """The same throttle after the first pass."""

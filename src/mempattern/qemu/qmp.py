@@ -32,8 +32,8 @@ class QMP(Closing):
     def __init__(self, path: str | os.PathLike[str], pid: int, timeout_s: float = 5.0) -> None:
         self._path = os.fspath(path)
         self._deadline = time.monotonic() + positive_seconds("timeout_s", timeout_s)
-        self._qmp = _library()
-        connection = self._connect(timeout_s)
+        self._qmp = library()
+        connection = connect(self._path, timeout_s)
         try:
             self._check_owner(connection, pid)
             connection.setblocking(False)
@@ -81,26 +81,8 @@ class QMP(Closing):
         finally:
             self._runner.close()
 
-    def _connect(self, timeout_s: float) -> socket.socket:
-        connection = socket.socket(socket.AF_UNIX)
-        try:
-            connection.settimeout(timeout_s)
-            connection.connect(self._path)
-        except (BlockingIOError, TimeoutError) as error:  # the queue of waiting clients is full
-            connection.close()
-            raise QMPError(self._silence()) from error
-        except (OSError, ValueError) as error:
-            connection.close()
-            raise QMPError(
-                f"the QMP socket {self._path}: {getattr(error, 'strerror', None) or error}. "
-                f"QEMU opens one with -qmp unix:PATH,server=on,wait=off"
-            ) from error
-        return connection
-
     def _check_owner(self, connection: socket.socket, pid: int) -> None:
-        """The kernel knows who called listen(2) last (unix(7), SO_PEERCRED)."""
-        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-        owner = struct.unpack("3i", credentials)[0]
+        owner = owner_of(connection)
         if owner != pid:
             raise QMPError(
                 f"the QMP socket {self._path} belongs to process {owner}, not to process {pid}"
@@ -114,19 +96,46 @@ class QMP(Closing):
         try:
             return self._runner.run(asyncio.wait_for(work, max(remaining, 0)))
         except TimeoutError as error:
-            raise QMPError(self._silence()) from error
+            raise QMPError(silence(self._path)) from error
         except (self._qmp.QMPError, OSError, EOFError, ValueError) as error:
             said = " ".join(str(error).split()) or type(error).__name__
             raise QMPError(f"the QMP socket {self._path}: {said}") from error
 
-    def _silence(self) -> str:
-        return (
-            f"QEMU does not answer on the QMP socket {self._path}: it serves one client at a time "
-            f"(libvirt, another tool?), or it is busy or stopped. Give QEMU a second -qmp socket"
-        )
+
+def connect(path: str, timeout_s: float) -> socket.socket:
+    """To the UNIX socket of a QEMU's `-qmp`. Raises `QMPError`."""
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.settimeout(timeout_s)
+        connection.connect(path)
+    except (BlockingIOError, TimeoutError) as error:  # the queue of waiting clients is full
+        connection.close()
+        raise QMPError(silence(path)) from error
+    except (OSError, ValueError) as error:
+        connection.close()
+        raise QMPError(
+            f"the QMP socket {path}: {getattr(error, 'strerror', None) or error}. "
+            f"QEMU opens one with -qmp unix:PATH,server=on,wait=off"
+        ) from error
+    return connection
 
 
-def _library() -> ModuleType:
+def owner_of(connection: socket.socket) -> int:
+    """The process that called listen(2) last, as the kernel knows it (unix(7), SO_PEERCRED)."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    return int(struct.unpack("3i", credentials)[0])
+
+
+def silence(path: str) -> str:
+    """The sentence for no answer."""
+    return (
+        f"QEMU does not answer on the QMP socket {path}: it serves one client at a time "
+        f"(libvirt, another tool?), or it is busy or stopped. Give QEMU a second -qmp socket"
+    )
+
+
+def library() -> ModuleType:
+    """`qemu.qmp`, imported on use. Raises `QMPError` if it is not installed."""
     try:
         import qemu.qmp  # noqa: PLC0415 - an extra, imported on use
     except ImportError as error:

@@ -21,7 +21,7 @@ from mempattern.report.units import format_bytes, format_share
 from mempattern.report.watch import Row, Summary
 
 # From cold to hot on a dark ground; the first is "no dirty page".
-_COLOURS = (
+COLOURS = (
     "#1c2230", "#27407a", "#2f6db3", "#2f9fb8", "#46c08f",
     "#a3d05a", "#f0cf4a", "#f59a3a", "#ee5b3a", "#ff2e4d",
 )  # fmt: skip
@@ -111,7 +111,7 @@ class LiveView(View):
         for number, strip in enumerate(self._strips.shown):
             if number:
                 text.append(" ")
-            _append(text, strip.density(row))
+            append_cells(text, strip.density(row))
             text.append(" " * (strip.width - strip.n_cells))
         return text
 
@@ -162,19 +162,19 @@ class LiveView(View):
         self._live.stop()
 
 
-def _append(text: Text, density: Density) -> None:
+def append_cells(text: Text, density: Density) -> None:
     """Cells of one colour are one span: a frame is mostly long runs."""
-    levels = heat_level(density, len(_COLOURS))
+    levels = heat_level(density, len(COLOURS))
     start = 0
     for end in range(1, len(levels) + 1):
         if end == len(levels) or levels[end] != levels[start]:
-            text.append(" " * (end - start), style=f"on {_COLOURS[levels[start]]}")
+            text.append(" " * (end - start), style=f"on {COLOURS[levels[start]]}")
             start = end
 
 
 def _legend() -> Text:
     text = Text("dirty share of a cell: 0 ")
-    for colour in _COLOURS:
+    for colour in COLOURS:
         text.append("  ", style=f"on {colour}")
     text.append(" 1, as its square root")
     return text

@@ -18,6 +18,7 @@ from mempattern.trace.schema import put_region
 
 _QUEUE_BYTES = 256 << 20
 """Of bitmaps that wait or are being written; one interval may always wait."""
+Facts = dict[str, str]
 _FLUSH_S = 30.0
 _LAST_S = 10.0
 
@@ -42,7 +43,7 @@ class Commits:
         self._hurry = False
         self._versions = {r.name: (number, 0, r) for number, r in enumerate(regions)}
         self._n_versions = len(regions)
-        self._queue: SimpleQueue[tuple[Interval | None, int]] = SimpleQueue()
+        self._queue: SimpleQueue[tuple[Interval | Facts | None, int]] = SimpleQueue()
         self._finished = threading.Event()
         self._pid = os.getpid()
         made: SimpleQueue[BaseException | None] = SimpleQueue()
@@ -74,6 +75,10 @@ class Commits:
         self._offered_bytes += n_bytes
         self._queue.put((interval, self._dropped_before))
         self._dropped_before = 0
+
+    def add_facts(self, facts: Facts) -> None:
+        """Queues them behind the intervals."""
+        self._queue.put((facts, 0))
 
     def end(self) -> None:
         """Commits what is queued and closes the file, within `_FLUSH_S` and `_LAST_S`.
@@ -133,6 +138,9 @@ class Commits:
             dropped += dropped_before
             if interval is None:
                 break
+            if isinstance(interval, dict):
+                database.executemany("insert into meta values (?, ?)", interval.items())
+                continue
             if self._hurry:
                 self.dropped += 1
                 dropped += 1

@@ -16,8 +16,11 @@ from mempattern.interval import Interval, Provenance
 from mempattern.regions import Region, check_regions
 from mempattern.trace.commits import Commits
 from mempattern.trace.create import create
-from mempattern.trace.schema import MOST_FACTS, SCHEMA, check_text, make_head
+from mempattern.trace.schema import MOST_FACTS, MOST_TEXT, SCHEMA, check_text, make_head
 from mempattern.trace.versions import check_following, check_total
+
+_ROW_BYTES = 256
+"""Of a fact's row, what is neither its name nor its value: more than that."""
 
 
 class TraceWriter(Closing):
@@ -53,7 +56,9 @@ class TraceWriter(Closing):
         check_text("a source", provenance.source, provenance.granularity, *provenance.blind_spots)
 
         # The thread keeps this for as long as it runs; it must not keep the writer.
-        head = partial(make_head, regions=self.regions, provenance=provenance, facts=_facts(meta))
+        facts = _facts(meta)
+        self._fact_names = set(facts)
+        head = partial(make_head, regions=self.regions, provenance=provenance, facts=facts)
         make = partial(create, self.path, head, force)
         try:
             self._commits = Commits(self.path, self.regions, make)
@@ -78,6 +83,32 @@ class TraceWriter(Closing):
         Its bitmaps must not change any more. Raises `TraceError` for an interval that is not the
         source's next, or if an earlier one could not be written; `ClosedError`.
         """
+        self._check_open()
+        self._check_next(interval)
+        self._commits.offer(interval)
+        self.regions = interval.regions
+        self._last_index, self._last_end_ns = interval.index, interval.end_ns
+
+    def add_facts(self, meta: Mapping[str, str]) -> None:
+        """Facts that are known only later, under names not used yet.
+
+        Raises `TraceError` for what a trace does not hold, or if an earlier interval could not be
+        written; `ClosedError`.
+        """
+        self._check_open()
+        facts = dict(meta)
+        for key, value in facts.items():
+            check_text("meta", key, value)
+            if key in self._fact_names:
+                raise TraceError(f"{self.path}: {key!r} is known already, and facts do not change")
+            if max(len(key.encode()), len(value.encode())) > MOST_TEXT - _ROW_BYTES:
+                raise TraceError(f"{self.path}: {key!r} is longer than a trace holds")
+        if len(self._fact_names) + len(facts) > MOST_FACTS:
+            raise TraceError(f"{self.path}: a trace holds up to {MOST_FACTS} facts")
+        self._fact_names |= set(facts)
+        self._commits.add_facts(facts)
+
+    def _check_open(self) -> None:
         if not self._end.alive:
             raise ClosedError(f"{self.path}: this TraceWriter is closed")
         if not self._commits.here:
@@ -85,10 +116,6 @@ class TraceWriter(Closing):
                 f"{self.path} is written by the process that opened it, not by a fork"
             )
         self._raise_failure()
-        self._check_next(interval)
-        self._commits.offer(interval)
-        self.regions = interval.regions
-        self._last_index, self._last_end_ns = interval.index, interval.end_ns
 
     def _check_next(self, interval: Interval) -> None:
         which = f"{self.path}: interval {interval.index}"

@@ -112,6 +112,8 @@ class Policy:
 
     sees_ahead: ClassVar[bool] = False
     """Whether it is told `Progress.downtime_s`, as the oracle is: no controller can know that."""
+    why: str = ""
+    """What its last action rests on, a sentence for people; empty where there is nothing to say."""
     poll_s: float = math.inf
     """How often `poll` is asked; 0: as often as QEMU looks at what remains."""
 

@@ -47,4 +47,6 @@ class MemoryPattern(Policy):
         if self._stats is None:
             self._stats = GroupStats(iteration.regions)
         self._stats.update(iteration)
-        return self._mp.observe(self._stats, iteration).memory_intensive is True
+        verdict = self._mp.observe(self._stats, iteration)
+        self.why = verdict.sentence
+        return verdict.memory_intensive is True

@@ -1,0 +1,122 @@
+"""`mempattern migrate`: migrate a QEMU guest, steered by a policy."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from mempattern.cli.arguments import quantity
+from mempattern.cli.exits import FAILED, INTERRUPTED, TERMINATED, UNWRITTEN, UsageFault, note
+from mempattern.errors import UsageError
+from mempattern.quantities import parse_bandwidth, parse_duration
+from mempattern.report.migrating import JSONLines, Lines, LiveMigration
+
+_CODES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
+
+
+def add_to(commands: Any) -> None:
+    migrate = commands.add_parser(
+        "migrate", help="migrate a running QEMU guest, steered by a policy", description=__doc__
+    )
+    add = migrate.add_argument
+    add("--qmp", required=True, metavar="SOCKET", help="where QEMU, 7.2 or later, serves QMP")
+    where = migrate.add_mutually_exclusive_group(required=True)
+    where.add_argument("--to", metavar="URI", help="as QEMU takes it, as in tcp:10.0.0.2:4444")
+    where.add_argument("--attach", action="store_true",
+                       help="steer the migration that is under way")  # fmt: skip
+    add("--policy", default="best", metavar="NAME",
+        help="as in mempattern replay (default best): mp, stock, kubevirt-ramp, FILE.py:NAME, ...",
+    )  # fmt: skip
+    add("--max-downtime", type=quantity(parse_duration), required=True, metavar="D",
+        help="for which the guest may stand still, as in 1s")  # fmt: skip
+    add("--bandwidth", type=quantity(parse_bandwidth), metavar="B",
+        help="to send with, as in 10Gbit; also set in QEMU, but not with --attach (default: what "
+        "QEMU has)")  # fmt: skip
+    add("--observe", type=quantity(parse_duration), metavar="D",
+        help="trace the guest for so long before, as in 10s")  # fmt: skip
+    add("--on-nonconvergence", choices=("continue", "postcopy", "throttle", "cancel"),
+        default="continue", help="after --max-time (default continue); throttle also lets the "
+        "policy throttle")  # fmt: skip
+    add("--max-time", type=quantity(parse_duration), metavar="D",
+        help="in which it is to end (default: ten times what sending all memory once takes, at "
+        "least 60s)")  # fmt: skip
+    add("--no-trace", dest="traces", action="store_false",
+        help="do not look at the pages; for policies that go by QEMU's figures")  # fmt: skip
+    add("-o", "--output", type=Path, metavar="FILE.mpt", help="write all that was seen and done")
+    add("--force", action="store_true", help="replace the file")
+    add("--json", action="store_true", help="one object a pass, a decision, and the end")
+    migrate.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    try:
+        return asyncio.run(_migrate(options))
+    except UsageError as error:
+        raise UsageFault(str(error)) from None
+
+
+async def _migrate(options: argparse.Namespace) -> int:
+    from mempattern.migration.named import named_policies  # noqa: PLC0415
+    from mempattern.qemu.controller import MigrationController  # noqa: PLC0415
+
+    named = named_policies([options.policy])
+    (make,) = named.values() if len(named) == 1 else (None,)
+    if make is None:
+        raise UsageFault(f"{options.policy!r} cannot steer a real migration: name one policy")
+    view = _view(options)
+    controller = MigrationController(
+        options.qmp, None if options.attach else options.to, make(),
+        max_downtime_s=options.max_downtime, bandwidth_Bps=options.bandwidth,
+        observe_s=options.observe or 0.0, on_nonconvergence=options.on_nonconvergence,
+        patience_s=options.max_time, traces=options.traces, output=options.output,
+        force=options.force, listener=view,
+    )  # fmt: skip
+    came: list[signal.Signals] = []
+    running = asyncio.ensure_future(controller.run())
+
+    def take(number: signal.Signals) -> None:
+        came.append(number)
+        if options.attach or len(came) > 1 or not controller.is_under_way:
+            running.cancel()
+        else:
+            controller.cancel()
+
+    loop = asyncio.get_running_loop()
+    for number in _CODES:
+        loop.add_signal_handler(number, take, number)
+    try:
+        result = await running
+    except asyncio.CancelledError:
+        if controller.is_under_way:
+            note("mempattern", "let go; QEMU goes on by its own rules (to end it: migrate_cancel)")
+        else:
+            note("mempattern", "ended before the migration was started")
+        return _CODES[came[0]]
+    finally:
+        if isinstance(view, LiveMigration):
+            view.close()
+    view.ended(result)
+    if result.trace_failure:
+        note("mempattern", result.trace_failure)
+    if came and not result.completed:
+        return _CODES[came[0]]
+    if result.completed and result.trace_failure:
+        return UNWRITTEN
+    return 0 if result.completed else FAILED
+
+
+def _view(options: argparse.Namespace) -> Lines | JSONLines | LiveMigration:
+    if options.json:
+        return JSONLines()
+    from mempattern.report.live import draws  # noqa: PLC0415
+
+    console = Console()
+    if not draws(console):
+        return Lines()
+    where = "under way" if options.attach else f"to {options.to}"
+    return LiveMigration(f"migration {where}, policy {options.policy}", console)

@@ -1,0 +1,129 @@
+"""QEMU's settings, borrowed for one migration and put back after it, whatever happens."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from mempattern.errors import QMPError
+from mempattern.qemu import guard
+from mempattern.qemu.session import Session
+
+
+class Borrowed:
+    """Migration parameters and capabilities, with what they were before.
+
+    From the first change on a process of its own (`guard`) waits for ours to end. Unless all was
+    put back by then, it does so, also after a SIGKILL.
+    """
+
+    def __init__(self, session: Session, now: dict[str, Any], capabilities: dict[str, bool]):
+        self._session = session
+        self.parameters = now
+        """As they are now."""
+        self.capabilities = capabilities
+        self._were: dict[str, Any] = {}
+        self._ours: dict[str, list[Any]] = {}
+        """The last two values that each was set to: the later one may not have got there."""
+        self._capabilities_were: dict[str, bool] = {}
+        self._guard: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    async def of(cls, session: Session) -> Borrowed:
+        """Those of that QEMU. Raises `QMPError`."""
+        parameters = await session.execute("query-migrate-parameters")
+        said = await session.execute("query-migrate-capabilities")
+        try:
+            capabilities = {str(one["capability"]): bool(one["state"]) for one in said}
+            return cls(session, dict(parameters), capabilities)
+        except (TypeError, KeyError, ValueError) as error:
+            raise QMPError(f"QEMU's migration settings make no sense: {error!r}") from None
+
+    async def set(self, **parameters: int) -> None:
+        """Change parameters. Raises `QMPError`."""
+        new = {name.replace("_", "-"): value for name, value in parameters.items()}
+        new = {name: value for name, value in new.items() if self.parameters.get(name) != value}
+        if not new:
+            return
+        unknown = [name for name in new if name not in self.parameters]
+        if unknown:
+            raise QMPError(f"this QEMU has no migration parameter {', '.join(unknown)}")
+        for name, value in new.items():
+            self._were.setdefault(name, self.parameters[name])
+            self._ours[name] = [*self._ours.get(name, ())[-1:], value]
+        self._tell_guard()
+        await self._session.execute("migrate-set-parameters", **new)
+        self.parameters |= new
+
+    async def enable(self, *names: str) -> None:
+        """Switch capabilities on, which QEMU allows only before a migration. Raises `QMPError`."""
+        off = [name for name in names if not self.capabilities.get(name)]
+        if not off:
+            return
+        self._capabilities_were |= dict.fromkeys(off, False)
+        self._tell_guard()
+        await self._set_capabilities(dict.fromkeys(off, True))
+
+    async def put_back(self, *, with_capabilities: bool) -> None:
+        """As it was, but for what somebody else has changed since. Raises `QMPError`.
+
+        Capabilities only once no migration is under way, or QEMU refuses. They are the guard's
+        otherwise.
+        """
+        if self._were:
+            now = await self._session.execute("query-migrate-parameters")
+            ours = {
+                name: was
+                for name, was in self._were.items()
+                if now[name] != was and now[name] in self._ours[name]
+            }
+            if ours:
+                await self._session.execute("migrate-set-parameters", **ours)
+            self.parameters |= ours
+            self._were, self._ours = {}, {}
+        if with_capabilities and self._capabilities_were:
+            await self._set_capabilities(self._capabilities_were)
+            self._capabilities_were = {}
+        if self._guard is not None:
+            self._tell_guard()
+
+    def let_go(self) -> None:
+        """The guard does what is left to do, and ends."""
+        if self._guard is not None and self._guard.stdin is not None:
+            with suppress(OSError):
+                self._guard.stdin.close()
+            if not self._were and not self._capabilities_were:
+                self._guard.wait()
+
+    async def _set_capabilities(self, states: dict[str, bool]) -> None:
+        listed = [{"capability": name, "state": state} for name, state in states.items()]
+        await self._session.execute("migrate-set-capabilities", capabilities=listed)
+        self.capabilities |= states
+
+    def _tell_guard(self) -> None:
+        """Before it is done: what to put back, and how it is known to be ours."""
+        if self._guard is None:
+            command = [sys.executable, "-I", "-S", str(Path(guard.__file__))]
+            # In a session of its own: Ctrl-C and the end of a terminal are not for it.
+            self._guard = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL, start_new_session=True,
+            )  # fmt: skip
+        line = {
+            "socket": str(Path(self._session.path).absolute()),
+            "parameters": {name: [was, self._ours[name]] for name, was in self._were.items()},
+            "capabilities": self._capabilities_were,
+        }
+        assert self._guard.stdin is not None
+        try:
+            self._guard.stdin.write(json.dumps(line).encode() + b"\n")
+            self._guard.stdin.flush()
+        except OSError:
+            raise QMPError(
+                "the process that would put QEMU's settings back was ended, so that nothing more "
+                "is changed"
+            ) from None

@@ -1,0 +1,354 @@
+"""Steers a live migration of an unpatched QEMU by a policy."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
+from typing import Any, Literal
+
+from mempattern._checks import positive, positive_seconds
+from mempattern.errors import QMPError, UsageError
+from mempattern.interval import Interval
+from mempattern.migration.policies.base import NOTHING, Action, Pass, Policy, Progress, Task
+from mempattern.migration.policies.deferral import HotPages
+from mempattern.migration.policies.qemu import AutoConverge
+from mempattern.qemu.asking import Asking, in_thread
+from mempattern.qemu.borrowed import Borrowed
+from mempattern.qemu.decisions import Decision, Listener, Passed, Result
+from mempattern.qemu.figures import PRECOPY, UNDER_WAY, Figures
+from mempattern.qemu.observing import observe
+from mempattern.qemu.preflight import check_capabilities, check_state, check_version
+from mempattern.qemu.session import Session
+from mempattern.qemu.steering import NO_DEFERRAL, Steering, highest_limit_s
+from mempattern.trace.blobs import count_dirty
+
+OnNonconvergence = Literal["continue", "postcopy", "throttle", "cancel"]
+_LOOK_S = 0.05
+_FIGURES_S = 2.0
+"""The status "completed" comes before the times do, which are 0 until then."""
+_LEAST_S, _FULL_SENDS = 60.0, 10
+"""Patience: so many times what sending all memory takes, but not less."""
+
+
+class MigrationController:
+    """One migration of the guest of the QEMU behind the QMP socket, steered by the policy.
+
+    It goes to `uri`, as QEMU's `migrate` takes it; without one, a migration that somebody else
+    has started is steered to its end. Before that the guest is traced for `observe_s` seconds, so
+    that the policy may know it from the first pass on.
+
+    No downtime limit is set that would let the guest stand still for longer than `max_downtime_s`.
+    `bandwidth_Bps` is what the migration may send; QEMU's `max-bandwidth` is set to it (not to that
+    of a migration under way), and by default it is what QEMU has there. A migration that has not
+    ended after `patience_s`, by default ten times what sending all memory takes and at least a
+    minute, is dealt with as `on_nonconvergence` says. `output` is where a trace of it all goes.
+    `listener` is told what happens. Without `traces` nobody looks at the guest's pages.
+
+    Whatever happens here, QEMU goes on by its own rules, with the parameters it had before.
+    Raises `UsageError` for numbers that make no sense.
+    """
+
+    def __init__(
+        self,
+        qmp: str | os.PathLike[str],
+        uri: str | None,
+        policy: Policy,
+        *,
+        max_downtime_s: float,
+        bandwidth_Bps: float | None = None,
+        observe_s: float = 0.0,
+        on_nonconvergence: OnNonconvergence = "continue",
+        patience_s: float | None = None,
+        traces: bool = True,
+        output: str | os.PathLike[str] | None = None,
+        force: bool = False,
+        listener: Listener | None = None,
+    ) -> None:
+        if isinstance(policy, HotPages):
+            raise UsageError(NO_DEFERRAL)
+        self._qmp, self._uri = qmp, uri
+        self._ceiling_s = positive_seconds("max_downtime_s", max_downtime_s)
+        self._bandwidth_Bps = bandwidth_Bps and positive("bandwidth_Bps", bandwidth_Bps, "bytes/s")
+        self._patience_s = patience_s and positive_seconds("patience_s", patience_s)
+        self._on_nonconvergence = on_nonconvergence
+        self._observe_s, self._traces = observe_s, traces
+        self._output, self._force = output, force
+        self._listener = listener or Listener()
+        # QEMU's own is what that policy imitates.
+        self._auto_converges = isinstance(policy, AutoConverge)
+        self._policy = Policy() if self._auto_converges else policy
+        self._asking = Asking(self._policy, self._answered, self._policy_failed)
+        self._cancelled = asyncio.Event()
+        self._decisions: list[Decision] = []
+        self._passes: list[Passed] = []
+        self._failure: str | None = None
+        self._is_told = False
+        self._now = Figures("none")
+        self.is_under_way = uri is None
+        """The migration was started, and has not ended."""
+
+    def cancel(self) -> None:
+        """Ask for the migration's end; the guest goes on where it is. `run` returns then."""
+        self._cancelled.set()
+
+    async def run(self) -> Result:
+        """To the migration's end, however that is: `Result.completed` says.
+
+        If it is cancelled as a task is, the migration goes on without it. Raises `QMPError` if
+        QEMU is too old, does not answer or refuses to start, `UsageError` for one that cannot be
+        started or steered, `ProcessError` where its memory cannot be traced, `TraceError` and
+        `OSError` for the output.
+        """
+        async with AsyncExitStack() as stack:
+            async with Session(self._qmp) as session:  # before anything is traced
+                facts = {"qemu": await check_version(session)}
+                pid = session.pid
+                await self._check(session)
+            seen = await observe(
+                stack, self._qmp, pid, self._observe_s if self._traces else None,
+                output=self._output, force=self._force, facts=facts, saw=self._saw,
+                said=self._listener.said,
+            )  # fmt: skip
+            session = await stack.enter_async_context(Session(self._qmp))
+            borrowed = await self._check(session)
+            self._borrowed, self._session, self._seen = borrowed, session, seen
+            self._watching = seen.watching
+            self._steering = Steering(session, borrowed, self._ceiling_s)
+            stack.callback(borrowed.let_go)
+            try:
+                await self._migrate(stack)
+            finally:
+                await self._put_back()
+            result = Result(
+                self._now, self._ceiling_s, tuple(self._decisions), tuple(self._passes),
+                self._failure,
+            )  # fmt: skip
+            return replace(result, trace_failure=seen.keep(result))
+
+    async def _check(self, session: Session) -> Borrowed:
+        starts = self._uri is not None
+        now = await check_state(session, starts=starts)
+        self._now = Figures("none") if starts else now  # it may be of a migration before
+        borrowed = await Borrowed.of(session)
+        check_capabilities(borrowed, starts=starts, traces=self._traces)
+        wanted = {"postcopy": "postcopy-ram", "throttle": "auto-converge"}
+        needed = wanted.get(self._on_nonconvergence)
+        if not starts and needed and not borrowed.capabilities.get(needed):
+            raise UsageError(
+                f"the migration was started without the capability {needed}, and QEMU does not "
+                f"take it on the way: choose another --on-nonconvergence"
+            )
+        return borrowed
+
+    # ---- the migration ---------------------------------------------------------------------------
+
+    async def _migrate(self, stack: AsyncExitStack) -> None:
+        starts = self._uri is not None
+        task = await self._prepare(starts)
+        action = await self._begin(task)
+        self._events = self._session.listen(("MIGRATION_PASS", "MIGRATION"))
+        tasks = [asyncio.create_task(self._watching.run())]
+        stack.callback(lambda: [task.cancel() for task in tasks])
+        if action.give_up and starts:
+            self._now = replace(self._now, status="not started")
+            return
+        if starts:
+            self._listener.said("migrating")
+            self.is_under_way = True
+            await self._watching.iteration()  # the first one begins here
+            await self._session.execute("migrate", uri=self._uri)
+        tasks.append(asyncio.create_task(self._asking.run()))
+        await self._follow(task)
+
+    async def _prepare(self, starts: bool) -> Task:
+        """Set what QEMU takes only before a migration; what is known before it."""
+        if starts:
+            await self._borrowed.enable("events")
+            if self._on_nonconvergence == "postcopy":
+                await self._borrowed.enable("postcopy-ram")
+            if self._auto_converges:
+                await self._borrowed.enable("auto-converge")
+            elif self._on_nonconvergence == "throttle":
+                await self._steering.allow_throttling()
+            if self._bandwidth_Bps is not None:
+                await self._borrowed.set(max_bandwidth=int(self._bandwidth_Bps))
+        elif self._borrowed.capabilities.get("auto-converge"):
+            self._steering.throttles = self._on_nonconvergence == "throttle"
+        limit_s = self._steering.limit_s
+        if limit_s > self._ceiling_s:
+            did = await self._steering.do(Action(downtime_limit_s=self._ceiling_s))
+            self._decide(did, "QEMU's own limit is above the ceiling", self._progress(), limit_s)
+        n_pages = self._seen.n_pages or await self._ram_pages()
+        bandwidth_Bps = self._bandwidth_Bps or self._now.bandwidth_Bps
+        bandwidth_Bps = bandwidth_Bps or float(self._borrowed.parameters["max-bandwidth"])
+        if not bandwidth_Bps:
+            raise UsageError(
+                "QEMU's max-bandwidth is unlimited: say what the link carries (--bandwidth)"
+            )
+        ram_s = n_pages * self._seen.page_bytes / bandwidth_Bps
+        self._patience_s = self._patience_s or max(_LEAST_S, _FULL_SENDS * ram_s)
+        return Task(
+            n_pages, self._seen.page_bytes, bandwidth_Bps, self._steering.limit_s,
+            highest_limit_s(self._ceiling_s), self._patience_s, self._seen.zero_pages,
+            self._seen.recording,
+        )  # fmt: skip
+
+    async def _ram_pages(self) -> int:
+        said = await self._session.execute("query-memory-size-summary")
+        return int(said["base-memory"] + said.get("plugged-memory", 0)) // 4096
+
+    async def _begin(self, task: Task) -> Action:
+        """What the policy does before the first page; one that fails here fails the start."""
+        if task.observed is not None and self._seen.intervals:
+            self._listener.said("playing the migration out")
+        action: Action = await in_thread(self._policy.begin, task)
+        if not isinstance(action, Action) or not action.give_up or self.is_under_way:
+            limit_s = self._steering.limit_s
+            did = await self._steering.do(action)
+            self._decide(did, self._policy.why, self._progress(), limit_s)
+        return action
+
+    async def _follow(self, task: Task) -> None:
+        """Until it is over."""
+        is_late = is_cancelled = False
+        before = self._now
+        while True:
+            await self._wait()
+            now = Figures.of(await self._session.execute("query-migrate"))
+            if now.status in ("failed", "cancelled"):  # QEMU has forgotten the rest by then
+                now = replace(self._now, status=now.status, error=now.error)
+            self._now = now
+            self._listener.looked(now)
+            self._tell_failure()
+            if now.is_over:
+                break
+            if self._cancelled.is_set() and not is_cancelled and now.status in PRECOPY:
+                is_cancelled = True
+                await self._session.execute("migrate_cancel")
+                self._decide(["cancel"], "asked for", self._progress())
+            if now.status != "active" or is_cancelled:
+                continue
+            if now.number > max(before.number, 1):
+                await self._pass(now, before)
+            elif self._failure is None:
+                self._asking.poll(self._progress())
+            before = now
+            if now.at_s > task.patience_s and not is_late:
+                is_late = True
+                await self._give_up_hope()
+        await self._last_figures()
+
+    async def _wait(self) -> None:
+        """For the next look, or the next pass: its event, and not those of others."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._events.get(), _LOOK_S)
+
+    async def _pass(self, now: Figures, before: Figures) -> None:
+        ns = time.monotonic_ns()
+        iteration = await self._watching.iteration()
+        n_pages = None
+        if iteration is not None:
+            bitmaps = iteration.bitmaps
+            n_pages = sum(count_dirty(bitmaps[r.name], r) for r in iteration.regions)
+        done = Passed(ns, now, self._steering.limit_s, n_pages)
+        self._passes.append(done)
+        self._listener.passed(done, iteration)
+        if self._failure is None and now.remaining_bytes:  # else it was the last, in the pause
+            sent = now.sent_bytes - before.sent_bytes
+            left = max(before.remaining_bytes - sent, 0) / now.page_bytes
+            standing = self._standing(now)
+            self._asking.after(Pass(left_pages=left, found=lambda: iteration, **standing))
+
+    async def _give_up_hope(self) -> None:
+        actions = {
+            "postcopy": Action(postcopy=True),
+            "throttle": Action(throttle=0.99, downtime_limit_s=self._ceiling_s),
+            "cancel": Action(give_up=True),
+        }
+        action = actions.get(self._on_nonconvergence, NOTHING)
+        try:
+            did = await self._steering.do(action)
+        except (UsageError, QMPError) as error:
+            did = [f"nothing: {error}"]
+        why = f"it has not ended within {self._patience_s:g} s"
+        self._decide(did or ["nothing"], why, self._progress())
+
+    async def _last_figures(self) -> None:
+        deadline = time.monotonic() + _FIGURES_S
+        while self._now.status == "completed" and not self._now.at_s:
+            if time.monotonic() > deadline:
+                break
+            await asyncio.sleep(_LOOK_S)
+            self._now = Figures.of(await self._session.execute("query-migrate"))
+        await self._watching.collect()
+        self._listener.looked(self._now)
+
+    async def _put_back(self) -> None:
+        """What cannot be done here is left to the guard."""
+        is_over = self._now.status not in UNDER_WAY
+        with suppress(QMPError, asyncio.CancelledError):
+            await asyncio.shield(self._borrowed.put_back(with_capabilities=is_over))
+
+    # ---- the policy ------------------------------------------------------------------------------
+
+    async def _answered(self, action: Action, about: Progress, late_s: float) -> None:
+        if self._now.status != "active" or self._failure is not None:
+            return
+        limit_s = self._steering.limit_s
+        try:
+            did = await self._steering.do(action)
+        except QMPError as error:  # perhaps it has ended meanwhile, and QEMU refuses
+            self._listener.said(str(error))
+            return
+        self._decide(did, self._policy.why, about, limit_s, late_s)
+
+    async def _policy_failed(self, error: BaseException) -> None:
+        """QEMU goes on by itself, as it would have without a policy."""
+        words = " ".join(str(error).split())
+        self._failure = f"the policy failed: {type(error).__name__}: {words}"
+        self._listener.said(self._failure)
+        with suppress(QMPError):
+            await self._steering.undo()
+
+    def _tell_failure(self) -> None:
+        if self._watching.failure is not None and not self._is_told:
+            self._is_told = True
+            self._listener.said(self._watching.failure)
+
+    def _decide(
+        self, did: list[str], why: str, about: Progress, limit_s: float | None = None,
+        late_s: float = 0.0,
+    ) -> None:  # fmt: skip
+        if not did:
+            return
+        now_s = self._steering.limit_s
+        decision = Decision(
+            about.at_s, about.number, "; ".join(did), why, about.pending_bytes,
+            about.bandwidth_Bps, about.limit_s if limit_s is None else limit_s, self._ceiling_s,
+            now_s, late_s,
+        )  # fmt: skip
+        self._decisions.append(decision)
+        self._listener.decided(decision)
+
+    def _progress(self) -> Progress:
+        return Progress(**self._standing(self._now))
+
+    def _standing(self, now: Figures) -> dict[str, Any]:
+        """The fields of a `Progress`."""
+        return {
+            "number": now.number,
+            "at_s": now.at_s,
+            "sent_bytes": now.sent_bytes,
+            "pending_pages": now.remaining_bytes / now.page_bytes,
+            "page_bytes": now.page_bytes,
+            "bandwidth_Bps": now.bandwidth_Bps,
+            "limit_s": self._steering.limit_s,
+        }
+
+    def _saw(self, interval: Interval) -> None:
+        if self._now.status == "active" and self._failure is None:
+            self._asking.watch(interval)
+        self._listener.saw(interval)

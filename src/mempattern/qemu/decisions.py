@@ -1,0 +1,91 @@
+"""What a controller tells while it steers a migration, and what comes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mempattern.interval import Interval
+from mempattern.qemu.figures import Figures
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What was done to QEMU, and the numbers that it rests on."""
+
+    at_s: float
+    """Since the migration began; 0 before that."""
+    number: int
+    """Of the last sync."""
+    did: str
+    """For people."""
+    why: str
+    """As the policy, or the controller, puts it."""
+    pending_bytes: float
+    bandwidth_Bps: float
+    limit_s: float
+    """In force until then."""
+    ceiling_s: float
+    new_limit_s: float | None = None
+    late_s: float = 0.0
+    """After the pass that it answers: forecasts take time."""
+
+    @property
+    def pending_s(self) -> float | None:
+        """What was to be sent takes so long at the bandwidth measured; None before it is."""
+        return self.pending_bytes / self.bandwidth_Bps if self.bandwidth_Bps else None
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """A sync, with QEMU's figures after it and what the tracer saw since the one before."""
+
+    ns: int
+    """CLOCK_MONOTONIC, as of the trace's intervals."""
+    figures: Figures
+    limit_s: float
+    dirty_pages: int | None
+    """None where nobody traces."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a migration ended."""
+
+    figures: Figures
+    """QEMU's last ones; `status` is "completed" if the guest has moved."""
+    ceiling_s: float
+    decisions: tuple[Decision, ...]
+    passes: tuple[Passed, ...]
+    failure: str | None = None
+    """Why nobody steered it any more from some moment on; None if it was steered to its end."""
+    trace_failure: str | None = None
+    """Why not all is in the trace."""
+
+    @property
+    def completed(self) -> bool:
+        return self.figures.status == "completed"
+
+    @property
+    def within_ceiling(self) -> bool | None:
+        """Whether the downtime, as QEMU says, was; None if there was none."""
+        downtime_s = self.figures.downtime_s
+        return None if not self.completed or downtime_s is None else downtime_s <= self.ceiling_s
+
+
+class Listener:
+    """Told of a migration as it goes on, in the event loop; override what is of interest."""
+
+    def said(self, text: str) -> None:
+        """What it does now, or could not do; for people."""
+
+    def saw(self, interval: Interval) -> None:
+        """The tracer, before and during the migration."""
+
+    def looked(self, figures: Figures) -> None:
+        """Some ten times a second."""
+
+    def passed(self, done: Passed, iteration: Interval | None) -> None:
+        """After each sync, with the pages written since the one before, as far as known."""
+
+    def decided(self, decision: Decision) -> None:
+        """After it was done."""

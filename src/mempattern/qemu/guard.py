@@ -1,0 +1,80 @@
+"""Puts QEMU's settings back if whoever changed them is killed. A program of its own.
+
+It reads lines of JSON from its standard input, the last of which counts, and waits for that to end,
+as it does when the writer ends in whatever way. Then it connects to QEMU and sets what is not as it
+was: parameters at once, capabilities once no migration is under way. What somebody else has changed
+since is left alone. It imports nothing but Python's own, so that it is there at once and whatever
+became of the rest.
+"""
+
+import contextlib
+import json
+import socket
+import sys
+import time
+from typing import Any, TextIO
+
+_TRY_S = 86_400.0
+"""QEMU serves one client at a time, answers nobody while the guest is stopped, and does not take
+capabilities before a migration is over."""
+_FIRST_PAUSE_S, _LAST_PAUSE_S = 0.2, 10.0
+_PARAMETERS = "migrate-set-parameters"
+_CAPABILITIES = "migrate-set-capabilities"
+
+
+def main() -> None:
+    wanted: dict[str, Any] = {}
+    for line in sys.stdin:
+        with contextlib.suppress(ValueError):  # the writer died in the middle of the line
+            wanted = json.loads(line)
+    deadline, pause_s = time.monotonic() + _TRY_S, _FIRST_PAUSE_S
+    while wanted.get("parameters") or wanted.get("capabilities"):
+        try:
+            put_back(wanted)
+        except (OSError, ValueError):
+            if time.monotonic() > deadline:
+                return
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 1.5, _LAST_PAUSE_S)
+
+
+def put_back(wanted: dict[str, Any]) -> None:
+    """What is done is taken out of `wanted`. Raises `OSError` or `ValueError`: try again."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(60)
+        try:
+            connection.connect(wanted["socket"])
+        except (FileNotFoundError, ConnectionRefusedError):  # QEMU has ended
+            wanted.clear()
+            return
+        with connection.makefile("rw") as lines:
+            json.loads(lines.readline())  # the greeting
+            ask(lines, "qmp_capabilities")
+            now = ask(lines, "query-migrate-parameters")
+            mine = {k: was for k, (was, ours) in wanted["parameters"].items() if now[k] in ours}
+            if mine:
+                ask(lines, _PARAMETERS, mine)
+            wanted["parameters"] = {}
+            if wanted["capabilities"]:
+                states = [
+                    {"capability": name, "state": was}
+                    for name, was in wanted["capabilities"].items()
+                ]
+                ask(lines, _CAPABILITIES, {"capabilities": states})
+                wanted["capabilities"] = {}
+
+
+def ask(lines: TextIO, command: str, arguments: object = None) -> Any:
+    """The answer; raises `ValueError` for a refusal, and for the connection's end."""
+    json.dump({"execute": command, "arguments": arguments or {}}, lines)
+    lines.flush()
+    while True:
+        said = json.loads(lines.readline())
+        if "error" in said:
+            raise ValueError(said["error"])
+        if "return" in said:
+            return said["return"]
+
+
+if __name__ == "__main__":
+    main()

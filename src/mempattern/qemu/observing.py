@@ -1,0 +1,140 @@
+"""The guest before its migration: traced for a while, and its zero pages counted."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+
+import numpy as np
+
+from mempattern.errors import TraceError, UsageError
+from mempattern.interval import Interval
+from mempattern.migration.recording import Recording
+from mempattern.migration.zeros import count_zeros
+from mempattern.qemu.decisions import Result
+from mempattern.qemu.ram import GuestRam, guest_ram_blocks
+from mempattern.qemu.record import to_meta
+from mempattern.qemu.watching import Watching, merged
+from mempattern.regions import GROUP_PAGES, Region
+from mempattern.sources.content import Content, sample_content
+from mempattern.trace import TraceWriter
+
+_KEPT = 1200
+"""Intervals of an observation: two minutes."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Observed:
+    """A guest's memory, and who goes on watching it."""
+
+    watching: Watching
+    n_pages: int
+    """0 if nobody looked."""
+    page_bytes: int
+    zero_pages: int
+    intervals: tuple[Interval, ...]
+    writer: TraceWriter | None
+
+    def recording(self) -> Recording | None:
+        """Of the observation; None without one."""
+        return Recording(self.intervals) if self.intervals else None
+
+    def keep(self, result: Result) -> str | None:
+        """Into the trace, beside the bitmaps, and close that; returns what went wrong."""
+        if self.writer is None:
+            return None
+        try:
+            try:
+                self.writer.add_facts(to_meta(result))
+            finally:
+                self.writer.close()
+        except TraceError as error:
+            return str(error)
+        return None
+
+
+async def observe(
+    stack: AsyncExitStack,
+    qmp: str | os.PathLike[str],
+    pid: int,
+    duration_s: float | None,
+    *,
+    output: str | os.PathLike[str] | None,
+    force: bool,
+    facts: Mapping[str, str],
+    saw: Callable[[Interval], None],
+    said: Callable[[str], None],
+) -> Observed:
+    """Trace the guest for so long, and go on; None: not at all. The stack closes it all.
+
+    Raises `QMPError`, `ProcessError`, and for the output `TraceError` and `OSError`.
+    """
+    if duration_s is None:
+        if output is not None:
+            raise UsageError("without tracing there is no trace to write")
+        return Observed(Watching(None, None, saw), 0, 4096, 0, (), None)
+    from mempattern.sources import ProcessWrites  # noqa: PLC0415 - only here, and only on Linux
+    from mempattern.sources.layout import guest_ram  # noqa: PLC0415
+
+    ram: GuestRam = await asyncio.to_thread(guest_ram_blocks, pid, qmp)
+    source = await asyncio.to_thread(ProcessWrites, pid, guest_ram(ram.blocks))
+    stack.callback(source.close)
+    content = await asyncio.to_thread(_content, pid, ram)
+    meta = {**facts, "guest": "1", **({} if content is None else content.to_meta())}
+    writer = None
+    if output is not None:
+        writer = TraceWriter(output, source.regions, source.provenance, meta, force=force)
+        stack.callback(_close, writer)
+    kept: deque[Interval] = deque(maxlen=_KEPT)
+
+    def see(interval: Interval) -> None:
+        if not is_over:
+            kept.append(interval)
+        saw(interval)
+
+    is_over = False
+    watching = Watching(source, writer, see)
+    await watching.collect()  # what was written since attaching, so that ticks are even
+    if duration_s:
+        said(f"observing the guest for {duration_s:g} s")
+        with suppress(TimeoutError):
+            await asyncio.wait_for(watching.run(), duration_s)
+    await watching.collect()
+    is_over = True
+    return Observed(
+        watching, sum(region.n_pages for region in source.regions), source.regions[0].page_bytes,
+        _zero_pages(content, source.regions, kept), tuple(kept) if duration_s else (), writer,
+    )  # fmt: skip
+
+
+def _close(writer: TraceWriter) -> None:
+    with suppress(TraceError):  # said by `keep`, or there are worse news
+        writer.close()
+
+
+def _content(pid: int, ram: GuestRam) -> Content | None:
+    try:
+        return sample_content(pid, ram.blocks)
+    except OSError:  # its memory may not be read: no page is taken to hold only zeros
+        return None
+
+
+def _zero_pages(
+    content: Content | None, regions: tuple[Region, ...], kept: Iterable[Interval]
+) -> int:
+    """Of the guest's, that held only zeros and were not written since."""
+    if content is None:
+        return 0
+    written = None
+    for interval in kept:
+        written = interval if written is None else merged(written, interval)
+    touched = {region.name: np.zeros(region.n_groups(GROUP_PAGES), np.int64) for region in regions}
+    if written is not None:
+        for region in regions:
+            groups = written.pages(region.name) // GROUP_PAGES
+            np.add.at(touched[region.name], groups, 1)
+    return count_zeros(regions, content.to_meta(), touched) or 0

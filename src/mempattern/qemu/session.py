@@ -1,0 +1,78 @@
+"""A QMP session that lasts as long as a migration, for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Coroutine, Iterable
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from mempattern.errors import QMPError
+from mempattern.qemu.qmp import connect, library, owner_of, silence
+
+_T = TypeVar("_T")
+_CONNECT_S = 5.0
+_ANSWER_S = 120.0
+"""QEMU answers nobody while it sends what remains with the guest stopped."""
+_LEAVE_S = 1.0
+
+
+class Session:
+    """Commands to a QEMU and events from it, through the UNIX socket of its `-qmp`.
+
+    `pid` is QEMU's. An asynchronous context manager; leaving it hangs up.
+    Raises `QMPError` if `qemu.qmp` is missing, nobody listens or speaks QMP there, or QEMU does not
+    greet within 5 s: a QMP socket serves one client at a time.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        self.pid = 0
+        self._qmp = library()
+        self._client = self._qmp.QMPClient()
+
+    async def __aenter__(self) -> Self:
+        connection = await asyncio.to_thread(connect, self.path, _CONNECT_S)
+        try:
+            self.pid = owner_of(connection)
+            connection.setblocking(False)
+            await self._answer(self._client.connect(connection), _CONNECT_S)
+        except BaseException:
+            await self._leave()
+            connection.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._leave()
+
+    async def execute(self, command: str, **arguments: object) -> Any:
+        """What QEMU returns for the command. Raises `QMPError` if it refuses, or is gone."""
+        named = {name.replace("_", "-"): value for name, value in arguments.items()}
+        return await self._answer(self._client.execute(command, named or None), _ANSWER_S)
+
+    def listen(self, names: Iterable[str]) -> Any:
+        """From now on QEMU's events of these names: `get()` waits for the next one."""
+        listener = self._qmp.EventListener(tuple(names))
+        self._client.register_listener(listener)
+        return listener
+
+    async def _answer(self, work: Coroutine[Any, Any, _T], timeout_s: float) -> _T:
+        try:
+            return await asyncio.wait_for(work, timeout_s)
+        except TimeoutError as error:
+            raise QMPError(silence(self.path)) from error
+        except (self._qmp.QMPError, OSError, EOFError, ValueError) as error:
+            said = " ".join(str(error).split()) or type(error).__name__
+            raise QMPError(f"the QMP socket {self.path}: {said}") from error
+
+    async def _leave(self) -> None:
+        with suppress(Exception):  # whatever became of the connection: it has been said, or is over
+            await asyncio.wait_for(self._client.disconnect(), _LEAVE_S)

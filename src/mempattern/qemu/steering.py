@@ -1,0 +1,152 @@
+"""A policy's actions, as an unpatched QEMU can do them."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+
+from mempattern._checks import number_within
+from mempattern.errors import UsageError
+from mempattern.migration.policies.base import Action
+from mempattern.qemu.borrowed import Borrowed
+from mempattern.qemu.session import Session
+
+NO_DEFERRAL = (
+    "QEMU cannot be told to leave pages for later: a policy that defers pages works in replays only"
+)
+_GENTLEST, _STRONGEST = 1, 99
+"""In percent: what `cpu-throttle-initial` and `max-cpu-throttle` may be."""
+_HEADROOM_SHARE, _HEADROOM_S = 0.07, 0.025
+"""Of 121 real migrations 120 stood still for no longer than their limit and the larger of these:
+QEMU's measure of the bandwidth goes up and down, and stopping takes its time (docs/migrate.md)."""
+
+_ROUNDED_MS = 1e-6
+_SLICE_S = 0.01
+"""A throttled vCPU runs for so long at a time and sleeps for the rest (`cpu_throttle_thread`), and
+stopping it was seen to take as long as it sleeps."""
+
+
+def highest_limit_s(ceiling_s: float) -> float:
+    """The downtime limit with which the downtime stays below the ceiling."""
+    return ceiling_s - max(_HEADROOM_SHARE * ceiling_s, min(_HEADROOM_S, ceiling_s / 4))
+
+
+def sleep_s(throttle: float) -> float:
+    """For which a vCPU sleeps at a time when that share of its time is taken."""
+    return _SLICE_S * throttle / (1 - throttle)
+
+
+class Steering:
+    """Sets QEMU's parameters, none of which lets the guest stand still above the ceiling.
+
+    Stop-and-copy is a limit as high as the ceiling allows: QEMU, which looks at what remains before
+    it stops the guest, finds what was written since, and stops it only if that fits too.
+    """
+
+    def __init__(self, session: Session, borrowed: Borrowed, ceiling_s: float) -> None:
+        self._session, self._borrowed = session, borrowed
+        self._unthrottled_s = highest_limit_s(ceiling_s)
+        self._lock = asyncio.Lock()
+        self._before_stop_s: float | None = None
+        self._throttle = self._strongest = 0.0
+        self.throttles = False
+        """Whether it may."""
+        self._first_s = self.limit_s
+
+    @property
+    def _highest_s(self) -> float:
+        return self._unthrottled_s - sleep_s(self._strongest)
+
+    @property
+    def limit_s(self) -> float:
+        """In force."""
+        return int(self._borrowed.parameters["downtime-limit"]) / 1000
+
+    async def allow_throttling(self) -> None:
+        """Before a migration. QEMU has no command for it: its auto-converge, which it begins by
+        itself, is kept at 1 % until there is to be more."""
+        await self._borrowed.enable("auto-converge")
+        await self._borrowed.set(
+            cpu_throttle_initial=_GENTLEST, max_cpu_throttle=_GENTLEST,
+            throttle_trigger_threshold=100,
+        )  # fmt: skip
+        self.throttles = True
+
+    async def do(self, action: Action) -> list[str]:
+        """Returns what was done, in words; nothing for what is so already.
+
+        Raises `UsageError` for what makes no sense or cannot be done, `QMPError`.
+        """
+        if not isinstance(action, Action):
+            raise UsageError(f"a policy must return an Action, not {action!r}")
+        if action.defer is not None:
+            raise UsageError(NO_DEFERRAL)
+        if action.give_up:
+            await self._session.execute("migrate_cancel")
+            return ["cancel"]
+        if action.postcopy:
+            return [await self._postcopy()]
+        did = []
+        async with self._lock:
+            if action.throttle is not None:
+                did += await self._slow(number_within("the throttle", action.throttle, 0, 1))
+            did += await self._limit(action)
+        return did
+
+    async def undo(self) -> None:
+        """No policy's limit and throttle any more. Raises `QMPError`."""
+        async with self._lock:
+            self._before_stop_s = None
+            if self._throttle and self.throttles:
+                await self._slow(0.0)
+            await self._limit(Action(downtime_limit_s=self._first_s))
+
+    async def _limit(self, action: Action) -> list[str]:
+        asked_s = action.downtime_limit_s
+        if asked_s is not None:
+            number_within("the downtime limit", asked_s, 0, math.inf, "seconds")
+        if action.stop:
+            if self._before_stop_s is None:
+                self._before_stop_s = self.limit_s
+            if asked_s is not None:
+                self._before_stop_s = asked_s
+            asked_s = math.inf
+        elif self._before_stop_s is not None:  # QEMU did not stop: more was written
+            asked_s = self._before_stop_s if asked_s is None else asked_s
+            self._before_stop_s = None
+        if asked_s is None:
+            return []
+        new_ms = int(min(asked_s, self._highest_s) * 1000 + _ROUNDED_MS)
+        if new_ms == self._borrowed.parameters["downtime-limit"]:
+            return []
+        await self._borrowed.set(downtime_limit=new_ms)
+        return [f"{'stop and copy: ' * action.stop}downtime limit {new_ms} ms"]
+
+    async def _postcopy(self) -> str:
+        if not self._borrowed.capabilities.get("postcopy-ram"):
+            raise UsageError(
+                "post-copy was not enabled before the migration, as QEMU requires: "
+                "--on-nonconvergence postcopy, and the capability postcopy-ram on the destination"
+            )
+        await self._session.execute("migrate-start-postcopy")
+        return "post-copy"
+
+    async def _slow(self, throttle: float) -> list[str]:
+        if throttle == self._throttle:
+            return []
+        if not self.throttles:
+            self._throttle = throttle
+            return [f"no throttle of {throttle:.0%}: it takes --on-nonconvergence throttle"]
+        most_s = self._unthrottled_s / 2  # the other half is to send what remains
+        most = int(100 * most_s / (most_s + _SLICE_S))
+        percent = min(max(round(throttle * 100), _GENTLEST), most, _STRONGEST)
+        self._strongest = max(self._strongest, percent / 100)
+        did = []
+        if self.limit_s > self._highest_s:
+            did = await self._limit(Action(downtime_limit_s=self._highest_s))
+        await self._borrowed.set(
+            cpu_throttle_initial=percent, cpu_throttle_increment=_STRONGEST,
+            max_cpu_throttle=percent, throttle_trigger_threshold=1,
+        )  # fmt: skip
+        self._throttle = throttle
+        return [f"throttle {percent} %", *did]

@@ -1,0 +1,103 @@
+"""`mempattern migrate` over a QEMU that answers by a script: what it prints and how it ends."""
+
+import json
+
+import pytest
+from fake_qmp import MIB, FakeQemu, active, completed
+from rich.console import Console
+
+from mempattern.cli.main import main
+from mempattern.qemu.decisions import Decision, Passed, Result
+from mempattern.qemu.figures import Figures
+from mempattern.report.migrating import LiveMigration
+
+PENDING = 90 * MIB
+LATE = [active(n, PENDING, at_s=n) for n in range(1, 4)]
+
+
+@pytest.fixture
+def run(tmp_path, capsys):
+    def run_(fake, *more):
+        path = str(tmp_path / "qmp")
+        with fake.in_thread(path):
+            code = main(["migrate", "--qmp", path, "--to", "tcp:there:1", "--max-downtime", "1s",
+                         "--no-trace", *more])  # fmt: skip
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run_
+
+
+def test_lines(run):
+    code, out, err = run(FakeQemu(*LATE, completed(4.5, 380)), "--policy", "relaxed")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert "-> downtime limit 930 ms" in lines[0]
+    assert "pass 2: 90.0 MiB to send, which takes 944 ms; limit 930 ms" in out
+    assert lines[-2:] == [
+        "completed after 4.5 s: 5.0 MiB sent, 9 syncs",
+        "the guest stood still for 380 ms, within the 1.0 s allowed",
+    ]
+
+
+def test_json(run):
+    code, out, _ = run(FakeQemu(*LATE, completed(4.5, 1200)), "--policy", "relaxed", "--json")
+    said = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert [one["event"] for one in said] == ["decision", "said", "pass", "pass", "end"]
+    assert said[0]["new_limit_s"] == 0.93
+    assert said[2]["remaining_bytes"] == PENDING
+    assert said[-1]["downtime_s"] == 1.2
+    assert said[-1]["within_ceiling"] is False
+
+
+def test_a_failed_one(run):
+    failed = {"status": "failed", "error-desc": "Unable to write to socket: Broken pipe"}
+    code, out, _ = run(FakeQemu(*LATE, failed), "--policy", "stock")
+    assert code == 1
+    assert "QEMU says: Unable to write to socket: Broken pipe" in out
+    assert out.endswith("the guest is where it was\n")
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "says"),
+    [
+        (["--policy", "oracle"], 2, "cannot steer a real migration"),
+        (["--policy", "all"], 2, "cannot steer a real migration"),
+        (["--policy", "hot-pages"], 2, "works in replays only"),
+        (["--policy", "nonesuch"], 2, "there is no policy"),
+        (["-o", "x.mpt"], 2, "without tracing there is no trace"),
+    ],
+)
+def test_wrong_usage(run, more, code, says):
+    fake = FakeQemu()
+    got, _, err = run(fake, *more)
+    assert (got, fake.log) == (code, [])
+    assert says in err
+
+
+def test_a_policy_that_needs_pages(run):
+    """It fails at its first pass, and QEMU goes on."""
+    code, out, _ = run(FakeQemu(*LATE, completed()), "--policy", "mp")
+    assert code == 0
+    assert "the policy failed: UsageError: MP must know which pages are written" in out
+
+
+def test_no_qemu(tmp_path, capsys):
+    gone = str(tmp_path / "gone")
+    assert main(["migrate", "--qmp", gone, "--to", "x", "--max-downtime", "1s"]) == 3
+    assert "No such file" in capsys.readouterr().err
+
+
+def test_the_live_view():
+    console = Console(width=120, record=True, force_terminal=True, color_system="truecolor")
+    view = LiveMigration("migration to tcp:there:1, policy best", console)
+    now = Figures("active", 2.5, 3, 10**8, PENDING, bandwidth_Bps=1e8)
+    view.looked(now)
+    view.passed(Passed(0, now, 0.3, 4096), None)
+    why = "Played out, it ends."
+    view.decided(Decision(2.5, 3, "downtime limit 700 ms", why, PENDING, 1e8, 0.3, 1.0))
+    view.ended(Result(Figures("completed", 3.0, downtime_s=0.5), 1.0, (), ()))
+    text = console.export_text()
+    for part in ("90.0 MiB", "944 ms", "16.0 MiB", "downtime limit 700 ms", why, "500 ms, within"):
+        assert part in text

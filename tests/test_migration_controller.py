@@ -1,0 +1,270 @@
+"""The controller against a QEMU that answers by a script."""
+
+import asyncio
+import threading
+import time
+
+import pytest
+from fake_qmp import MIB, PARAMETERS, FakeQemu, active, completed
+
+from mempattern.errors import QMPError, UsageError
+from mempattern.migration.policies import NOTHING, Action, Policy
+from mempattern.qemu.controller import MigrationController
+from mempattern.qemu.decisions import Passed, Result
+from mempattern.qemu.figures import Figures
+from mempattern.qemu.record import from_meta, to_meta
+from mempattern.qemu.steering import highest_limit_s
+
+PENDING = 90 * MIB  # takes 0.94 s at 100 MB/s
+PASSES = [active(n, PENDING, at_s=n / 10) for n in range(1, 7)]
+
+
+class Answers(Policy):
+    """One answer after each pass, and then none."""
+
+    def __init__(self, *answers, begin=NOTHING):
+        self.answers, self.at_begin, self.seen = list(answers), begin, []
+
+    def begin(self, task):
+        self.task = task
+        return self.at_begin
+
+    def after(self, done):
+        self.seen.append(done)
+        return self.answers.pop(0) if self.answers else NOTHING
+
+
+def steer(fake, policy, tmp_path, *, uri="tcp:there:1", **more):
+    """The result of a migration steered by the policy; QEMU must be as it was before."""
+    more = {"max_downtime_s": 1.0, "traces": False} | more
+
+    async def run():
+        path = str(tmp_path / "qmp")
+        async with fake.serving(path):
+            controller = MigrationController(path, uri, policy, **more)
+            return await asyncio.wait_for(controller.run(), 20)
+
+    before = dict(fake.capabilities)
+    try:
+        return asyncio.run(run())
+    finally:
+        assert fake.parameters == PARAMETERS | {"max-bandwidth": fake.parameters["max-bandwidth"]}
+        assert fake.capabilities == before
+
+
+def slowly(*steps):
+    """So that a policy, which answers in a thread of its own, has answered before the next."""
+    return [
+        step if when == 0 else (lambda _, step=step: (time.sleep(0.03), step)[1])
+        for step in steps
+        for when in (0, 1)
+    ]
+
+
+def test_limits_never_exceed_what_the_ceiling_allows(tmp_path):
+    policy = Answers(Action(0.5), Action(7.0), Action(stop=True), Action(0.2))
+    fake = FakeQemu(*slowly(*PASSES), completed())
+    result = steer(fake, policy, tmp_path)
+    most_ms = int(highest_limit_s(1.0) * 1000 + 1e-6)
+    assert result.completed
+    assert fake.limits() == [500, most_ms, 200, 300]
+    assert most_ms == pytest.approx(930, abs=1)
+    assert [done.number for done in policy.seen] == [2, 3, 4, 5, 6]
+    assert policy.task.ceiling_s == highest_limit_s(1.0)
+    assert policy.task.bandwidth_Bps == 128 * MIB
+    assert policy.task.n_pages == 64 * MIB // 4096
+
+
+def test_stop_is_the_ceiling_until_the_next_pass(tmp_path):
+    """More was written, and QEMU went on: the limit is again what it was."""
+    fake = FakeQemu(*slowly(*PASSES), completed())
+    result = steer(fake, Answers(Action(0.4), Action(stop=True), NOTHING), tmp_path)
+    assert fake.limits() == [400, int(highest_limit_s(1.0) * 1000 + 1e-6), 400, 300]
+    assert [d.did.split(":")[0] for d in result.decisions[:2]] == [
+        "downtime limit 400 ms", "stop and copy",
+    ]  # fmt: skip
+    assert result.decisions[1].pending_s == pytest.approx(PENDING / 100e6)
+    assert result.decisions[1].limit_s == 0.4
+
+
+@pytest.mark.parametrize("when", ["begin", "after", "poll"])
+@pytest.mark.parametrize("what", [RuntimeError("no idea"), SystemExit(3), "not an action"])
+def test_a_policy_that_fails(when, what, tmp_path):
+    """Before the migration nothing is begun; later QEMU goes on by itself."""
+
+    class Failing(Policy):
+        poll_s = 0
+
+        def _fail(self):
+            if isinstance(what, BaseException):
+                raise what
+            return what
+
+        def begin(self, task):
+            return self._fail() if when == "begin" else Action(0.6)
+
+        def after(self, done):
+            return self._fail() if when == "after" else NOTHING
+
+        def poll(self, now):
+            return self._fail() if when == "poll" else NOTHING
+
+    fake = FakeQemu(*slowly(*PASSES), completed())
+    if when == "begin":
+        error = type(what) if isinstance(what, BaseException) else UsageError
+        with pytest.raises(error):
+            steer(fake, Failing(), tmp_path)
+        assert "migrate" not in fake.names()
+        return
+    result = steer(fake, Failing(), tmp_path)
+    assert result.completed
+    assert "the policy failed" in result.failure
+    assert fake.limits() == [600, 300]
+    assert "migrate_cancel" not in fake.names()
+
+
+def test_a_policy_that_never_answers(tmp_path):
+    """The migration is followed to its end all the same, and the loop can be closed."""
+
+    class Silent(Policy):
+        def after(self, done):
+            threading.Event().wait()
+
+    assert steer(FakeQemu(*PASSES, completed()), Silent(), tmp_path).completed
+
+
+def test_qmp_is_lost_and_the_guard_puts_back_what_was_changed(tmp_path):
+    fake = FakeQemu(*slowly(*PASSES[:3]), lambda fake: fake.hang_up(), active(3, PENDING))
+
+    async def run():
+        path = str(tmp_path / "qmp")
+        async with fake.serving(path):
+            controller = MigrationController(
+                path, "tcp:there:1", Answers(Action(0.8)), max_downtime_s=1, traces=False
+            )
+            with pytest.raises(QMPError):
+                await asyncio.wait_for(controller.run(), 20)
+            assert fake.started
+            for _ in range(100):
+                if fake.parameters == PARAMETERS and not fake.capabilities["events"]:
+                    return
+                await asyncio.sleep(0.05)
+        raise AssertionError(fake.parameters)
+
+    asyncio.run(run())
+    assert fake.limits() == [800, 300]
+
+
+def test_what_somebody_else_has_set_meanwhile_stays(tmp_path):
+    def other(fake):
+        fake.parameters["downtime-limit"] = 77
+        return active(4, PENDING)
+
+    fake = FakeQemu(*slowly(*PASSES[:3]), other, completed())
+    with pytest.raises(AssertionError, match="77"):
+        steer(fake, Answers(Action(0.8)), tmp_path)
+    assert fake.limits() == [800]
+
+
+def test_own_limit_above_the_ceiling(tmp_path):
+    fake = FakeQemu(completed())
+    result = steer(fake, Policy(), tmp_path, max_downtime_s=0.1)
+    assert fake.limits() == [75, 300]
+    assert "above the ceiling" in result.decisions[0].why
+    assert result.within_ceiling is False  # by what the script says; not by our doing
+
+
+def test_throttling(tmp_path):
+    """At most a percent before anybody asks for more."""
+    fake = FakeQemu(*slowly(*PASSES), completed())
+    policy = Answers(Action(throttle=0.0), Action(throttle=0.4), Action(throttle=1.0))
+    steer(fake, policy, tmp_path, on_nonconvergence="throttle")
+    set_ = [a for name, a in fake.log if name == "migrate-set-parameters"]
+    assert set_[0]["max-cpu-throttle"] == set_[0]["cpu-throttle-initial"] == 1
+    assert [a["max-cpu-throttle"] for a in set_[:3]] == [1, 40, 97]
+
+
+def test_without_leave_nothing_is_throttled(tmp_path):
+    fake = FakeQemu(*slowly(*PASSES), completed())
+    result = steer(fake, Answers(Action(throttle=0.4), Action(throttle=0.4)), tmp_path)
+    assert [d.did for d in result.decisions] == [
+        "no throttle of 40%: it takes --on-nonconvergence throttle"
+    ]
+    assert not fake.capabilities["auto-converge"]
+    assert "migrate-set-parameters" not in fake.names()
+
+
+@pytest.mark.parametrize(
+    ("choice", "does"), [("continue", None), ("postcopy", "migrate-start-postcopy"),
+                         ("cancel", "migrate_cancel")]
+)  # fmt: skip
+def test_after_its_patience(choice, does, tmp_path):
+    late = [active(n, PENDING, at_s=9) for n in range(2, 5)]
+    fake = FakeQemu(*PASSES[:1], *late, completed())
+    result = steer(fake, Policy(), tmp_path, patience_s=5, on_nonconvergence=choice)
+    ours = {"migrate-start-postcopy", "migrate_cancel"} & set(fake.names())
+    assert ours == ({does} if does else set())
+    assert result.decisions[-1].why == "it has not ended within 5 s"
+    assert result.completed == (choice != "cancel")
+
+
+def test_giving_up_and_deferring(tmp_path):
+    fake = FakeQemu(*slowly(*PASSES), completed())
+    result = steer(fake, Answers(Action(give_up=True)), tmp_path)
+    assert result.figures.status == "cancelled"
+    assert result.figures.number == 2  # of the last look before QEMU forgot it
+    fake = FakeQemu(completed())
+    result = steer(fake, Answers(begin=Action(give_up=True)), tmp_path)
+    assert result.figures.status == "not started"
+    assert "migrate" not in fake.names()
+
+
+@pytest.mark.parametrize(
+    ("fake", "error", "match"),
+    [
+        (FakeQemu(version=(7, 1, 9)), QMPError, "QEMU 7.1.9; .* from 7.2 on"),
+        (FakeQemu(before=active(3, 1)), UsageError, "under way .active.: .*--attach"),
+        (FakeQemu(status="postmigrate"), UsageError, "has moved already"),
+        (FakeQemu(status="inmigrate"), UsageError, "is to come here"),
+    ],
+)
+def test_refused(fake, error, match, tmp_path):
+    with pytest.raises(error, match=match):
+        steer(fake, Policy(), tmp_path)
+    assert fake.log == []
+
+
+def test_a_refusal_of_qemus_own(tmp_path):
+    fake = FakeQemu()
+    fake.refuse["migrate"] = "Migration is disabled when using feature X"
+    with pytest.raises(QMPError, match="feature X"):
+        steer(fake, Policy(), tmp_path)
+
+
+def test_no_qmp(tmp_path):
+    async def run():
+        async def chatter(reader, writer):
+            writer.write(b"220 mail.example ESMTP\r\n")
+            await reader.read()
+
+        path = str(tmp_path / "smtp")
+        server = await asyncio.start_unix_server(chatter, path)
+        async with server:
+            with pytest.raises(QMPError, match="smtp"):
+                await MigrationController(path, "x", Policy(), max_downtime_s=1).run()
+
+    asyncio.run(run())
+
+
+def test_the_last_of_many_passes_fit_into_a_trace(monkeypatch):
+    monkeypatch.setattr("mempattern.qemu.record._MOST_PARTS", 3)
+    passes = tuple(
+        Passed(n, Figures("active", n / 10, n, 10**9, 10**8), 0.3, 1000) for n in range(1000)
+    )
+    meta = to_meta(Result(Figures("completed"), 1.0, (), passes))
+    assert len(meta) == 4
+    assert max(map(len, meta.values())) < 65_000
+    last = from_meta(meta)["passes"]
+    assert [one["number"] for one in last] == list(range(1000 - len(last), 1000))
+    assert 300 < len(last) < 1000
+    assert from_meta({}) is None
