@@ -50,6 +50,12 @@ class Steps:
         first = np.where(lane < n_long, lane * (short + 1), in_long + (lane - n_long) * short)
         return lane + (rest - first) * stride
 
+    def _grow(self, at):
+        laps = np.arange(self.hot, self.n_pages, self.stride)  # pages of those that still grow
+        starts = np.concatenate([[0], np.cumsum(laps)])  # the last one's lap comes back for ever
+        lap = np.searchsorted(starts, at, side="right") - 1
+        return (at - starts[lap]) % self.n_pages
+
     def _uniform(self, at):
         return _multiply_high(self._random.take(at.size), self.n_pages)
 

@@ -41,7 +41,7 @@ def test_live_and_replayed_show_the_same_numbers(logging, tmp_path):
     assert live.stderr == ""
     rows = [line for line in live.stdout.splitlines() if re.match(r" *\d+ +\d", line)]
     assert len(rows) == 3 * 7
-    assert all(any(f" {pattern} |" in row for row in rows) for pattern in PATTERNS)
+    assert all(any(f" {work.pattern} |" in row for row in rows) for work in demo.SHOW)
     assert "lost         nothing" in live.stdout
     again = run("--replay", str(trace))
     assert again.stdout == live.stdout

@@ -34,6 +34,8 @@ def workload(pattern, seed=1, n_pages=N_PAGES):
         return Workload(
             pattern, n_pages, seed=seed, phases=("hotset", "idle"), phase_steps=37, hot_pages=50
         )
+    if pattern == "grow":  # to all pages within the steps of the tests
+        return Workload(pattern, n_pages, seed=seed, stride=400, hot_pages=50)
     return Workload(pattern, n_pages, seed=seed, stride=12 if pattern == "stride" else None)
 
 
@@ -45,7 +47,27 @@ def counters(vm):
 @pytest.mark.parametrize("seed", [0, 1, 12345])
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_every_page_write_is_the_models(pattern, seed):
-    work = workload(pattern, seed)
+    check_every_page_write(workload(pattern, seed))
+
+
+@pytest.mark.usefixtures("kvm")
+@pytest.mark.parametrize(
+    "work",
+    [
+        Workload("grow", N_PAGES),
+        Workload("grow", 1),
+        Workload("grow", 7, hot_pages=7, stride=1),
+        Workload("grow", N_PAGES, hot_pages=1, stride=1 << 20),
+        Workload("phased", N_PAGES, phases=("grow", "zipf"), phase_steps=37),
+        Workload("phased", 50, phases=("sweep", "grow"), phase_steps=7, hot_pages=5, stride=4),
+    ],
+    ids=lambda work: work.command_line(),
+)
+def test_a_working_set_grows_as_the_models(work):
+    check_every_page_write(work)
+
+
+def check_every_page_write(work):
     model = guest_model.pages(work.command_line(), 10**9)
     expected = np.zeros(N_PAGES, np.int64)
     with MicroVM(RAM, work) as vm:

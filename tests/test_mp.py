@@ -269,7 +269,7 @@ def test_what_does_not_complete_is_called_so_by_the_third_iteration(
 
 @pytest.mark.parametrize("watching", [False, True], ids=["", "watching"])
 @pytest.mark.parametrize("load", [0.5, 6])
-@pytest.mark.parametrize("pattern", ["sweep", "stride", "uniform", "hotset", "zipf"])
+@pytest.mark.parametrize("pattern", ["sweep", "stride", "grow", "uniform", "hotset", "zipf"])
 def test_the_guests_patterns(pattern, load, watching):
     n_pages, sent = 4096, 100
     per_slice = int(load * sent)

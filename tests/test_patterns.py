@@ -72,7 +72,7 @@ def watch(steps, rate, durations_s, n_pages=300_000):
 
 
 @pytest.mark.parametrize("n_pages", [1, 7, 1000, 1033, 262_144])
-@pytest.mark.parametrize("pattern", ["idle", *TRUTH])
+@pytest.mark.parametrize("pattern", ["idle", "grow", *TRUTH])
 def test_steps_are_the_models(pattern, n_pages):
     line = f"pattern={pattern} pages={n_pages} seed={n_pages} stride=12"
     expected = [-1 if page is None else page for page in guest_model.pages(line, 9000)]

@@ -144,10 +144,12 @@ DEFINE_RUN(run_hotset, hotset_next)
 DEFINE_RUN(run_uniform, uniform_next)
 DEFINE_RUN(run_zipf, zipf_next)
 DEFINE_RUN(run_stride, stride_next)
+DEFINE_RUN(run_grow, grow_next)
 
 static void (*const run_kind[])(struct vcpu *, struct pattern *, uint32_t, uint32_t) = {
     [IDLE] = run_idle,       [SWEEP] = run_sweep, [HOTSET] = run_hotset,
     [UNIFORM] = run_uniform, [ZIPF] = run_zipf,   [STRIDE] = run_stride,
+    [GROW] = run_grow,
 };
 
 /* Steps until something changes: the other phase's turn, or the end; 0 when nothing will. */

@@ -9,7 +9,6 @@ from itertools import cycle, islice
 _MASK = 0xFFFFFFFF
 _SCATTER = 2654435761
 _EXP2 = [round(2 ** (30 + i / 64)) for i in range(65)]
-_SIMPLE = ("idle", "sweep", "hotset", "uniform", "zipf", "stride")
 
 
 def pages(cmdline: str, n_steps: int) -> Iterator[int | None]:
@@ -61,28 +60,34 @@ def _phased(settings: dict[str, int | str]) -> Iterator[int | None]:
 
 
 def _pattern(kind: str, settings: dict[str, int | str], stream: int) -> Iterator[int | None]:
-    if kind not in _SIMPLE:
-        raise ValueError(f"unusable value: {kind}")
-    n = int(settings["pages"])
+    n, hot, stride = (int(settings[name]) for name in ("pages", "hot", "stride"))
     key = _mix(int(settings["seed"]) + stream * 0x9E3779B9)
     place = _mix(key + 1)
-    if kind == "idle":
-        return cycle([None])
-    if kind == "sweep":
-        return cycle(range(n))
-    if kind == "stride":
-        return _stride(n, int(settings["stride"]))
-    if kind == "uniform":
-        return (_multiply_high(x, n) for x in _random(key))
-    if kind == "hotset":
-        return _hotset(n, int(settings["hot"]), key, place)
-    return _zipf(n, key, place)
+    patterns: dict[str, Iterator[int | None]] = {
+        "idle": cycle([None]),
+        "sweep": cycle(range(n)),
+        "stride": _stride(n, stride),
+        "grow": _grow(n, hot, stride),
+        "uniform": (_multiply_high(x, n) for x in _random(key)),
+        "hotset": _hotset(n, hot, key, place),
+        "zipf": _zipf(n, key, place),
+    }
+    if kind not in patterns:
+        raise ValueError(f"unusable value: {kind}")
+    return patterns[kind]
 
 
 def _stride(n: int, stride: int) -> Iterator[int]:
     while True:
         for lane in range(min(stride, n)):
             yield from range(lane, n, stride)
+
+
+def _grow(n: int, hot: int, stride: int) -> Iterator[int]:
+    lap = hot
+    while True:
+        yield from range(lap)
+        lap = min(lap + stride, n)
 
 
 def _hotset(n: int, hot: int, key: int, place: int) -> Iterator[int]:

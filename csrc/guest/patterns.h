@@ -17,10 +17,11 @@
 struct pattern {
     uint32_t n_pages;
     uint32_t random;    /* xorshift32 state, never 0 */
-    uint32_t position;  /* sweep, stride: the next page */
+    uint32_t position;  /* sweep, stride, grow: the next page */
     uint32_t lane;      /* stride: the page this lane began with */
-    uint32_t stride;    /* stride: pages from one to the next */
+    uint32_t stride;    /* stride: pages from one to the next; grow: from lap to lap */
     uint32_t n_lanes;   /* stride: lanes until every page was visited */
+    uint32_t lap_pages; /* grow: pages of this lap */
     uint32_t hot_first; /* hotset: the hot block */
     uint32_t hot_pages;
     uint32_t log_range; /* zipf: log2(n_pages + 1) in units of 2^-27, as exp2_fixed() inverts it */
@@ -129,6 +130,20 @@ ALWAYS_INLINE uint32_t stride_next(struct pattern *p)
     return page;
 }
 
+/* A sweep whose every lap is longer than the one before, up to all pages. */
+ALWAYS_INLINE uint32_t grow_next(struct pattern *p)
+{
+    uint32_t page = p->position;
+
+    p->position = page + 1;
+    if (p->position == p->lap_pages) {
+        uint32_t more = p->lap_pages + p->stride;
+        p->lap_pages = more < p->n_pages ? more : p->n_pages;
+        p->position = 0;
+    }
+    return page;
+}
+
 /* One random number decides both: its top 3 bits hot or not, the other 29 the page. */
 ALWAYS_INLINE uint32_t hotset_next(struct pattern *p)
 {
@@ -166,6 +181,7 @@ static struct pattern make_pattern(uint32_t n_pages, uint32_t stride, uint32_t h
         .random = key ? key : 0x9e3779b9,
         .stride = stride,
         .n_lanes = stride < n_pages ? stride : n_pages,
+        .lap_pages = hot_pages,
         .hot_pages = hot_pages,
         .hot_first = multiply_high(place, n_pages - hot_pages + 1),
         .log_range = log2_fixed(n_pages + 1),

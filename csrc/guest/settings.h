@@ -13,10 +13,10 @@
 #define PAGE_SHIFT 12
 #define FIRST_FREE_ADDRESS 0x200000 /* below it lies the guest itself */
 
-enum kind { IDLE, SWEEP, HOTSET, UNIFORM, ZIPF, STRIDE, PHASED, N_KINDS };
+enum kind { IDLE, SWEEP, HOTSET, UNIFORM, ZIPF, STRIDE, GROW, PHASED, N_KINDS };
 
 static const char *const kind_names[N_KINDS] = {"idle", "sweep",  "hotset", "uniform",
-                                                "zipf", "stride", "phased"};
+                                                "zipf", "stride", "grow",   "phased"};
 
 /* The command line, read. */
 struct settings {
@@ -181,6 +181,11 @@ static struct settings read_cmdline(const char *text)
     return s;
 }
 
+static bool has_kind(const struct settings *s, uint32_t kind)
+{
+    return s->kind == kind || s->a == kind || s->b == kind;
+}
+
 static void print_settings(const struct settings *s)
 {
     print("mempattern-guest pattern=");
@@ -190,9 +195,9 @@ static void print_settings(const struct settings *s)
     print_hex(s->start);
     print_setting(" seed=", s->seed);
     print_setting(" rate=", s->rate);
-    if (s->kind == STRIDE || s->a == STRIDE || s->b == STRIDE)
+    if (has_kind(s, STRIDE) || has_kind(s, GROW))
         print_setting(" stride=", s->stride);
-    if (s->kind == HOTSET || s->a == HOTSET || s->b == HOTSET)
+    if (has_kind(s, HOTSET) || has_kind(s, GROW))
         print_setting(" hot=", s->hot);
     if (s->kind == PHASED) {
         print(" a=");

@@ -165,6 +165,7 @@ static void test_exact_steps(void)
     check_exact_steps("mempattern-guest pattern=uniform pages=300", 1);
     check_exact_steps("mempattern-guest pattern=zipf pages=300", 1);
     check_exact_steps("mempattern-guest pattern=stride pages=300", 1);
+    check_exact_steps("mempattern-guest pattern=grow pages=300", 1);
 }
 
 static void test_no_steps(void)
@@ -195,6 +196,25 @@ static void test_sweep_and_stride_visit_every_page_once(void)
         }
         mpat_microvm_destroy(m.vm);
     }
+}
+
+static void test_grow_sweeps_further_each_lap(void)
+{
+    static const uint32_t laps[] = {10, 40, 70, 77, 77};
+    uint32_t expected[77] = {0};
+    machine m;
+
+    if (start_simple(&m, 77, "pattern=grow pages=77 hot=10 stride=30") == 0) {
+        for (size_t i = 0; i < sizeof laps / sizeof laps[0]; i++) {
+            CHECK_EQUAL(mpat_microvm_step(m.vm, laps[i], LONG_NS), 0);
+            for (uint64_t page = 0; page < 77; page++) {
+                expected[page] += page < laps[i];
+                CHECK_EQUAL(counter(&m, 0, page), expected[page]);
+            }
+        }
+        CHECK(console_has(&m, " stride=30 hot=10\n"));
+    }
+    mpat_microvm_destroy(m.vm);
 }
 
 static void test_phases_keep_their_state(void)
@@ -709,6 +729,7 @@ static void test_bad_cmdlines(void)
     check_refused("start=1M", "error: unusable value: start=1M\n");
     check_refused("start=16777217", "error: start= must be");
     check_refused("pattern=hotset pages=10 hot=11", "error: hot= is more");
+    check_refused("pattern=grow pages=10 hot=11", "error: hot= is more");
     check_refused("start=0xfffff000 pages=2", "error: start= and pages= reach past 4 GiB");
     check_refused("pattern=phased a=idle phase=10", "error: pattern=phased needs");
     check_refused("a=phased", "error: unusable value: a=phased");
@@ -986,6 +1007,7 @@ int main(int argc, char **argv)
     RUN(test_exact_steps);
     RUN(test_no_steps);
     RUN(test_sweep_and_stride_visit_every_page_once);
+    RUN(test_grow_sweeps_further_each_lap);
     RUN(test_phases_keep_their_state);
     RUN(test_pace);
     RUN(test_end_of_steps);

@@ -30,7 +30,7 @@ from mempattern.sources.kvm import KVMDirtyLog, KVMDirtyRing, Memslot
 _LONGEST_S = 86_400.0
 _STEPS_A_SECOND = 20_000  # of a slow KVM
 
-_PHASES = ("idle", "sweep", "hotset", "uniform", "zipf", "stride")
+_PHASES = ("idle", "sweep", "hotset", "uniform", "zipf", "stride", "grow")
 PATTERNS = (*_PHASES, "phased")
 
 Logging = Literal["log", "manual", "initially-set", "ring"]
@@ -57,8 +57,9 @@ class Workload:
 
     `n_pages` pages from page `first_page` of the micro VM's RAM (the memslots one after the other).
     `rate` is steps per second, 0 for as fast as it goes. `stride` (pages) belongs to "stride",
-    `hot_pages` to "hotset"; "phased" alternates `phases` every `phase_steps` steps. The guest
-    itself checks all of it, and refuses by `GuestError` when it first runs.
+    `hot_pages` to "hotset"; "grow" sweeps the first `hot_pages`, and `stride` pages more after
+    each lap, up to all; "phased" alternates `phases` every `phase_steps` steps. The guest itself
+    checks all of it, and refuses by `GuestError` when it first runs.
     """
 
     pattern: str = "uniform"
