@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from link import link
 from migration_cases import CASES, FILL_BYTES_START, Case
 from qemu.qmp import EventListener, QMPClient
 
@@ -39,33 +40,8 @@ from mempattern.trace import TraceWriter
 
 PERIOD_S = 0.05
 POLL_S = 0.1
-BUFFER_S = 0.01
 GROUP_BYTES = 512 * 4096
 PORT = 4444
-NAMESPACE = f"mempattern-{os.getpid()}"
-
-
-def run(*command: str) -> None:
-    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
-
-
-@contextmanager
-def link(bytes_per_s: int) -> Iterator[list[str]]:
-    """A network of its own with a loopback of that speed; gives what runs a command in it."""
-    inside = ["ip", "netns", "exec", NAMESPACE]
-    run("ip", "netns", "add", NAMESPACE)
-    try:
-        run(*inside, "ip", "link", "set", "lo", "up")
-        # What waits in the socket counts as sent, so it is short; but long enough that a sender
-        # who waits for a processor does not leave the link idle.
-        waiting = max(int(bytes_per_s * BUFFER_S), 128 << 10)
-        run(*inside, "tc", "qdisc", "add", "dev", "lo", "root", "tbf", "rate",
-            f"{bytes_per_s * 8}bit", "burst", f"{waiting}b", "latency", "200ms")  # fmt: skip
-        run(*inside, "sysctl", "-qw", f"net.ipv4.tcp_wmem=4096 {waiting} {waiting}")
-        run(*inside, "sysctl", "-qw", "net.ipv4.tcp_rmem=4096 1048576 4194304")
-        yield inside
-    finally:
-        run("ip", "netns", "del", NAMESPACE)
 
 
 @contextmanager

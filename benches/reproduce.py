@@ -1,0 +1,127 @@
+"""MP and its rivals on real QEMUs: every guest under every policy, again and again.
+
+python benches/reproduce.py RESULTS.jsonl [ROUNDS] [ARM...]
+
+Each line of the results is one migration. A round has each of them once, in an order of its own; what
+is in the file already is not done again, so that it can be interrupted at any time. Needs root, /dev/kvm,
+qemu-system-x86_64, `ip` and `tc` of iproute2, and what `reproduce_linux.py` puts into its guests.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import random
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from reproduce_guests import Guest
+from reproduce_program import PROGRAM_GUESTS
+from reproduce_run import LEAST, POLICIES, migrate
+
+ARMS = {"log": "kvm", "ring": "kvm,dirty-ring-size=4096", "tcg": "tcg"}
+"""How QEMU learns what is written: KVM's dirty log, its dirty ring, or its own emulation."""
+FEW = ("stock", "mp", "best")
+"""What runs in each arm; the others run under the dirty log only (Linux guests: under TCG)."""
+ROUNDS = 5
+LADDER_S = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.4)
+"""Limits that are tried for `relaxed-least`."""
+
+Cell = tuple[str, str, str, int]
+"""Arm, guest, policy, round."""
+GUESTS: dict[str, Guest] = {guest.name: guest for guest in PROGRAM_GUESTS}
+
+
+class Results:
+    """A file with a line each."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        lines = path.read_text().splitlines() if path.exists() else []
+        self._done = {_cell(one): one for one in map(json.loads, lines)}
+
+    def __contains__(self, cell: Cell) -> bool:
+        return cell in self._done
+
+    def __getitem__(self, cell: Cell) -> dict[str, Any]:
+        return self._done[cell]
+
+    def add(self, cell: Cell, outcome: dict[str, Any]) -> None:
+        arm, guest, policy, number = cell
+        one = {"arm": arm, "guest": guest, "policy": policy, "round": number, **outcome}
+        self._done[cell] = one
+        with self._path.open("a") as out:
+            out.write(json.dumps(one) + "\n")
+
+
+def _cell(one: dict[str, Any]) -> Cell:
+    return one["arm"], one["guest"], one["policy"], one["round"]
+
+
+def cells(number: int, arms: list[str]) -> list[Cell]:
+    """Of a round, in its order."""
+    all_of_them = [
+        (arm, guest.name, policy, number)
+        for arm, guest, policy in itertools.product(arms, GUESTS.values(), POLICIES)
+        if arm in guest.arms and (policy in FEW or arm == guest.arms[0])
+    ]
+    random.Random(number).shuffle(all_of_them)
+    return all_of_them
+
+
+def least_limit_s(guest: Guest, results: Results) -> float | None:
+    """The lowest of the ladder with which it migrates in time; None if it does by QEMU's own.
+
+    Found by bisection, a migration a step: these count as rounds of their own, below zero.
+    """
+    if not guest.is_intensive:
+        return None
+    low, high = 0, len(LADDER_S) - 1
+    while low < high:
+        middle = (low + high) // 2
+        cell = (guest.arms[0], guest.name, LEAST, -1 - middle)
+        if cell not in results:
+            perform(cell, results, LADDER_S[middle])
+        if results[cell]["end"]["status"] == "completed":
+            high = middle
+        else:
+            low = middle + 1
+    return LADDER_S[low]
+
+
+def perform(cell: Cell, results: Results, limit_s: float | None = None) -> None:
+    arm, name, policy, number = cell
+    begun_s = time.monotonic()
+    outcome = migrate(GUESTS[name], ARMS[arm], policy, limit_s)
+    results.add(cell, outcome)
+    end = outcome["end"]
+    print(f"{number:3} {arm:4} {name:11} {policy:15} {end['status']:9} {end['total_s']:6.2f} s, "
+          f"{end['sent_bytes'] / 1e6:6.1f} MB, {end['downtime_s'] or 0:5.3f} s"
+          f"{'' if outcome['intact'] else ', NOT INTACT'} "
+          f"(took {time.monotonic() - begun_s:.1f} s)", flush=True)  # fmt: skip
+
+
+def main() -> None:
+    path, rounds, *arms = sys.argv[1:] + [str(ROUNDS)] * (len(sys.argv) == 2)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # with everything cleaned up
+    os.nice(-10)  # what else the machine does must not slow the guest
+    results = Results(Path(path))
+    for number in range(int(rounds)):
+        for cell in cells(number, arms or list(ARMS)):
+            if cell in results:
+                continue
+            try:
+                limited = cell[2] == LEAST
+                perform(cell, results, least_limit_s(GUESTS[cell[1]], results) if limited else None)
+            except Exception:
+                print(f"{cell}: left out, and tried again the next time", flush=True)
+                traceback.print_exc()
+
+
+if __name__ == "__main__":
+    main()
