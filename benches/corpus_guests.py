@@ -84,10 +84,10 @@ done
 """
 COMPILER = """
 cd /sources
-cc1 -quiet -O2 $(ls | head -n 1) -o /tmp/first.s
+cc1 -fpreprocessed -quiet -O2 $(ls | head -n 1) -o /tmp/first.s
 ready
 while :; do
-    for file in *.i; do cc1 -quiet -O2 $file -o /tmp/${file%.i}.s; done
+    for file in *.i; do cc1 -fpreprocessed -quiet -O2 $file -o /tmp/${file%.i}.s; done
 done
 """
 IDLE = """

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from reproduce_guests import Guest
+from reproduce_linux import LINUX_GUESTS
 from reproduce_program import PROGRAM_GUESTS
 from reproduce_run import LEAST, POLICIES, migrate
 
@@ -34,7 +35,7 @@ LADDER_S = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.4)
 
 Cell = tuple[str, str, str, int]
 """Arm, guest, policy, round."""
-GUESTS: dict[str, Guest] = {guest.name: guest for guest in PROGRAM_GUESTS}
+GUESTS: dict[str, Guest] = {guest.name: guest for guest in (*PROGRAM_GUESTS, *LINUX_GUESTS)}
 
 
 class Results:

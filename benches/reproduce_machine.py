@@ -9,9 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from reproduce_guests import Guest, Machine
+from reproduce_guests import KEPT, Guest, Machine
 
-STATES = Path(__file__).parent.parent / "build/reproduce"
 _BUSY_S = 3.0
 
 
@@ -50,9 +49,9 @@ def resumed(guest: Guest, accel: str) -> str:
 
     It is booted, and what it is then is kept in a file, if that is not so yet.
     """
-    state = STATES / f"{guest.name}-{accel.partition(',')[0]}.state"
+    state = KEPT / f"{guest.name}-{accel.partition(',')[0]}.state"
     if not state.exists():
-        STATES.mkdir(parents=True, exist_ok=True)
+        KEPT.mkdir(parents=True, exist_ok=True)
         partial = state.with_suffix(".partial")
         with tempfile.TemporaryDirectory() as folder:
             with machine(guest, accel, Path(folder), "first") as here:

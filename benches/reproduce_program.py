@@ -21,7 +21,7 @@ from mempattern.microvm import guest_path
 from mempattern.qemu.ram import guest_ram_blocks
 
 sys.path.append(str(Path(__file__).parent.parent / "csrc/guest"))
-import model  # type: ignore[import-not-found]  # noqa: E402
+import model  # type: ignore[import-not-found]
 
 LINK_BPS = 25_000_000
 """6091 pages a second, with QEMU's header of 8 bytes."""
