@@ -8,6 +8,7 @@
 #                forecast and MP against these and makes the tables and pictures of the docs;
 #                make validate holds the simulator against them, make evidence all policies against
 #                each other over them and the corpus
+#   make reproduce   migrate real guests under MP and its rivals (hours; root), into docs/reproduce.md
 #   make corpus      record again the guests and programs in benches/data/corpus (half an hour; root)
 #   make lint    ruff and mypy
 #   make recordings   record anew what the pictures show; make pictures draws them
@@ -18,7 +19,7 @@ BIN    := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: demo test test-c test-python bench bench-docs slowdown migrations forecast validate evidence \
-        corpus lint pictures recordings clean headers
+        reproduce corpus lint pictures recordings clean headers
 
 demo: $(VENV)/ready
 	@$(BIN)/mempattern demo
@@ -93,6 +94,13 @@ evidence: $(VENV)/ready
 	$(BIN)/python benches/evidence.py benches/results/evidence.json
 	$(BIN)/python benches/evidence_report.py benches/results/evidence.json > docs/evidence.md
 	$(BIN)/python docs/draw_evidence.py
+
+# The results that are there are kept: remove the file to begin anew. A few hours; needs root.
+reproduce: $(VENV)/ready
+	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation -e '.[plot]'
+	$(BIN)/python benches/reproduce.py benches/results/reproduce.jsonl
+	$(BIN)/python benches/reproduce_report.py benches/results/reproduce.jsonl > docs/reproduce.md
+	$(BIN)/python docs/draw_reproduce.py
 
 # Traces that are there are kept: remove them to record them anew.
 corpus: $(VENV)/ready

@@ -1,10 +1,11 @@
 """MP and its rivals on real QEMUs: every guest under every policy, again and again.
 
-python benches/reproduce.py RESULTS.jsonl [ROUNDS] [ARM...]
+python benches/reproduce.py RESULTS.jsonl [short | ROUNDS [ARM...]]
 
-Each line of the results is one migration. A round has each of them once, in an order of its own; what
-is in the file already is not done again, so that it can be interrupted at any time. Needs root, /dev/kvm,
-qemu-system-x86_64, `ip` and `tc` of iproute2, and what `reproduce_linux.py` puts into its guests.
+Each line of the results is one migration. A round has each of them once, in an order of its own;
+what is in the file already is not done again, so that it can be interrupted at any time. Needs
+root, /dev/kvm, qemu-system-x86_64, `ip` and `tc` of iproute2, and what `reproduce_linux.py` puts
+into its guests.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,12 @@ LADDER_S = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.4)
 
 Cell = tuple[str, str, str, int]
 """Arm, guest, policy, round."""
+SHORT: tuple[Cell, ...] = (
+    *(("log", "sweep", policy, 0) for policy in FEW),
+    *(("log", "small-hot", policy, 0) for policy in ("mp", "best")),
+    ("tcg", "redis", "mp", 0),
+)
+"""A few minutes' worth."""
 GUESTS: dict[str, Guest] = {guest.name: guest for guest in (*PROGRAM_GUESTS, *LINUX_GUESTS)}
 
 
@@ -107,21 +115,30 @@ def perform(cell: Cell, results: Results, limit_s: float | None = None) -> None:
           f"(took {time.monotonic() - begun_s:.1f} s)", flush=True)  # fmt: skip
 
 
+def run(wanted: Iterable[Cell], results: Results) -> None:
+    """What is not there yet. What fails is told and left out, to be tried again the next time."""
+    for cell in wanted:
+        if cell in results:
+            continue
+        try:
+            limited = cell[2] == LEAST
+            perform(cell, results, least_limit_s(GUESTS[cell[1]], results) if limited else None)
+        except Exception:
+            print(f"{cell}: left out", flush=True)
+            traceback.print_exc()
+
+
 def main() -> None:
-    path, rounds, *arms = sys.argv[1:] + [str(ROUNDS)] * (len(sys.argv) == 2)
+    path, *more = sys.argv[1:]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # with everything cleaned up
     os.nice(-10)  # what else the machine does must not slow the guest
     results = Results(Path(path))
-    for number in range(int(rounds)):
-        for cell in cells(number, arms or list(ARMS)):
-            if cell in results:
-                continue
-            try:
-                limited = cell[2] == LEAST
-                perform(cell, results, least_limit_s(GUESTS[cell[1]], results) if limited else None)
-            except Exception:
-                print(f"{cell}: left out, and tried again the next time", flush=True)
-                traceback.print_exc()
+    if more == ["short"]:
+        run(SHORT, results)
+        return
+    rounds, arms = int(more[0]) if more else ROUNDS, more[1:] or list(ARMS)
+    for number in range(rounds):
+        run(cells(number, arms), results)
 
 
 if __name__ == "__main__":

@@ -53,12 +53,14 @@ def resumed(guest: Guest, accel: str) -> str:
     if not state.exists():
         KEPT.mkdir(parents=True, exist_ok=True)
         partial = state.with_suffix(".partial")
-        with tempfile.TemporaryDirectory() as folder:
-            with machine(guest, accel, Path(folder), "first") as here:
-                guest.wait_until_busy(here)
-                time.sleep(_BUSY_S)
-                here.ask("stop")
-                here.ask("migrate", uri=f"exec:cat > '{partial}'")
-                here.wait_for(lambda: here.ask("query-migrate")["status"] == "completed", "a state")
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            machine(guest, accel, Path(folder), "first") as here,
+        ):
+            guest.wait_until_busy(here)
+            time.sleep(_BUSY_S)
+            here.ask("stop")
+            here.ask("migrate", uri=f"exec:cat > '{partial}'")
+            here.wait_for(lambda: here.ask("query-migrate")["status"] == "completed", "a state")
         partial.rename(state)
     return f"exec:cat '{state}'"

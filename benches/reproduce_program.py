@@ -53,9 +53,12 @@ class ProgramGuest(Guest):
 
     @contextmanager
     def watch(self, here: Machine, there: Machine) -> Iterator[Blackout]:
-        with Memory(here) as near, Memory(there) as far:
-            with Blackout(near.steps, far.steps) as blackout:
-                yield blackout
+        with (
+            Memory(here) as near,
+            Memory(there) as far,
+            Blackout(near.steps, far.steps) as blackout,
+        ):
+            yield blackout
 
     def check(self, here: Machine) -> Checked:
         here.ask("stop")

@@ -71,11 +71,23 @@ def _soft_dirty_problem():
     return "soft-dirty bits do not work here: take a kernel with CONFIG_MEM_SOFT_DIRTY"
 
 
+def _experiment_problem():
+    """Of benches/reproduce.py, beyond QEMU and KVM."""
+    if os.geteuid():
+        return "a network namespace with a slow link needs root: sudo make test"
+    programs = {"ip": "iproute2", "tc": "iproute2", "setpriv": "util-linux", "nm": "binutils",
+                "gcc": "gcc", "redis-server": "redis-server", "redis-cli": "redis-tools",
+                "apt-get": "apt"}  # fmt: skip
+    missing = sorted({programs[name] for name in programs if shutil.which(name) is None})
+    return f"these are not installed: apt-get install {' '.join(missing)}" if missing else None
+
+
 _PROBLEM = {
     "kvm": _kvm_problem,
     "qemu": _qemu_problem,
     "uffd": _uffd_problem,
     "soft_dirty": _soft_dirty_problem,
+    "experiment": _experiment_problem,
 }
 
 
@@ -123,6 +135,13 @@ def huge_pages():
 def soft_dirty():
     """Skips where the kernel has no soft-dirty bits."""
     if problem := _soft_dirty_problem():
+        pytest.skip(problem)
+
+
+@pytest.fixture(scope="session")
+def experiment():
+    """Skips where the experiment on real QEMUs lacks something."""
+    if problem := _experiment_problem():
         pytest.skip(problem)
 
 

@@ -1,0 +1,124 @@
+"""The experiment's migrations as they came out, and means with their intervals."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from reproduce_guests import CEILING_S, Guest
+from reproduce_linux import LINUX_GUESTS
+from reproduce_program import PROGRAM_GUESTS
+
+RESULTS = Path(__file__).parent / "results/reproduce.jsonl"
+GUESTS: dict[str, Guest] = {guest.name: guest for guest in (*PROGRAM_GUESTS, *LINUX_GUESTS)}
+DEFAULT_LIMIT_S = 0.3
+TOLERANCE_S = 0.02
+"""A downtime that is longer than its limit by no more than this kept it: QEMU reckons with a
+bandwidth that is up to 100 ms old."""
+_RESAMPLES = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One migration."""
+
+    arm: str
+    guest: Guest
+    policy: str
+    number: int
+    completed: bool
+    total_s: float
+    sent_bytes: int
+    downtime_s: float | None
+    """QEMU's; None if it did not complete."""
+    blackout_s: float | None
+    """As seen from outside."""
+    n_passes: int
+    intact: bool
+    limit_s: float | None
+    """QEMU's before anybody steered, where it was not its own."""
+    n_stops: int
+    """Times that the policy wanted to stop and copy."""
+
+    @property
+    def sent_mb(self) -> float:
+        return self.sent_bytes / 1e6
+
+    @property
+    def is_early(self) -> bool:
+        """Stopped for longer than stock QEMU ever would."""
+        return self.completed and (self.downtime_s or 0.0) > DEFAULT_LIMIT_S + TOLERANCE_S
+
+    @property
+    def is_over(self) -> bool:
+        """Stopped for longer than was allowed, by QEMU's figure."""
+        return self.completed and (self.downtime_s or 0.0) > CEILING_S
+
+
+def load(path: Path = RESULTS) -> list[Run]:
+    """The judged ones; those that chose the limits of `relaxed-least` have numbers below zero."""
+    return [run for run in map(_run, path.read_text().splitlines()) if run.number >= 0]
+
+
+def _run(line: str) -> Run:
+    one = json.loads(line)
+    end = one["end"]
+    return Run(
+        one["arm"], GUESTS[one["guest"]], one["policy"], one["round"],
+        end["status"] == "completed", end["total_s"], end["sent_bytes"], end["downtime_s"],
+        one["blackout_s"], end["number"], one["intact"], one["limit_s"],
+        sum(decision["did"].startswith("stop and copy") for decision in one["decisions"]),
+    )  # fmt: skip
+
+
+Measure = Callable[[Run], float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """Over guests, each of which counts the same, and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def mean(runs: Sequence[Run], measure: Measure) -> Mean | None:
+    """By resampling the runs of each guest. None without any."""
+    values = list(by_guest(runs, measure).values())
+    if not values:
+        return None
+    rng = np.random.default_rng(1)
+    drawn = [rng.choice(each, (_RESAMPLES, len(each))).mean(axis=1) for each in values]
+    low, high = np.percentile(np.mean(drawn, axis=0), (2.5, 97.5))
+    return Mean(float(np.mean([each.mean() for each in values])), float(low), float(high))
+
+
+def change(runs: Sequence[Run], base: Sequence[Run], measure: Measure) -> Mean | None:
+    """By how much it is more than the base, as a share: the mean over the guests of both."""
+    ours, theirs = by_guest(runs, measure), by_guest(base, measure)
+    both = [guest for guest in ours if guest in theirs]
+    if not both:
+        return None
+    rng = np.random.default_rng(1)
+
+    def drawn(values: np.ndarray) -> np.ndarray:
+        return rng.choice(values, (_RESAMPLES, len(values))).mean(axis=1)
+
+    ratios = [drawn(ours[guest]) / drawn(theirs[guest]) for guest in both]
+    low, high = np.percentile(np.mean(ratios, axis=0), (2.5, 97.5))
+    value = np.mean([ours[guest].mean() / theirs[guest].mean() for guest in both])
+    return Mean(float(value) - 1, float(low) - 1, float(high) - 1)
+
+
+def by_guest(runs: Sequence[Run], measure: Measure) -> dict[str, np.ndarray]:
+    """Of those that completed."""
+    found: dict[str, list[float]] = {}
+    for run in runs:
+        value = measure(run)
+        if run.completed and value is not None:
+            found.setdefault(run.guest.name, []).append(value)
+    return {name: np.array(values) for name, values in found.items()}
