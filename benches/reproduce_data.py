@@ -38,6 +38,7 @@ class Run:
     """As seen from outside."""
     n_passes: int
     intact: bool
+    """Its memory is whole, and it runs."""
     limit_s: float | None
     """QEMU's before anybody steered, where it was not its own."""
     n_stops: int
@@ -69,7 +70,9 @@ def _run(line: str) -> Run:
     return Run(
         one["arm"], GUESTS[one["guest"]], one["policy"], one["round"],
         end["status"] == "completed", end["total_s"], end["sent_bytes"], end["downtime_s"],
-        one["blackout_s"], end["number"], one["intact"], one["limit_s"],
+        one["blackout_s"], end["number"],
+        one["intact"] and not (end["status"] == "completed" and one["blackout_s"] is None),
+        one["limit_s"],
         sum(decision["did"].startswith("stop and copy") for decision in one["decisions"]),
     )  # fmt: skip
 
