@@ -30,8 +30,8 @@ from reproduce_run import LEAST, POLICIES, migrate
 ARMS = {"log": "kvm", "ring": "kvm,dirty-ring-size=65536", "tcg": "tcg"}
 """How QEMU learns what is written: KVM's dirty log, its dirty ring, or its own emulation.
 
-Here KVM (a paravirtual one) puts a page of its own into the ring at every exit: the usual 4096 entries
-overflow, and QEMU loses writes, whoever steers. With the most there can be it does not overflow."""
+Here KVM (a paravirtual one) puts a page of its own into the ring at every exit: the usual 4096
+entries overflow, and QEMU loses writes, whoever steers. 65536, the most, do not overflow."""
 FEW = ("stock", "mp", "best")
 """What runs in each arm; the others run under the dirty log only (Linux guests: under TCG)."""
 ROUNDS = 5

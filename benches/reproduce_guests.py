@@ -51,8 +51,9 @@ class Machine:
         deadline = time.monotonic() + _LONGEST_S
         while not what():
             if self.process.poll() is not None or time.monotonic() > deadline:
+                over = "ended" if self.process.poll() is not None else self.ask("query-status")
                 log = self.log.read_text()[-300:]
-                raise RuntimeError(f"the {self.name} never came to {name!r}: {log}")
+                raise RuntimeError(f"the {self.name} never came to {name!r}: {over} {log}")
             time.sleep(0.02)
 
 
