@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from link import link
-from reproduce_guests import CEILING_S, Guest, Machine
+from reproduce_guests import CEILING_S, Checked, Guest, Machine
 from reproduce_machine import machine, resumed
 
 PORT = 4444
@@ -70,14 +70,21 @@ def migrate(guest: Guest, accel: str, policy: str, limit_s: float | None = None)
         with guest.watch(here, there) as blackout:
             said = _steer(guest, POLICIES[policy], here)
             moved = said["end"]["status"] == "completed"
-            now = there if moved else here
-            now.wait("running")
-            time.sleep(SETTLE_S)
-        checked = guest.check(now)
+            checked = _check(guest, there if moved else here)
     return {
         "limit_s": limit_s, "blackout_s": blackout.seconds if moved else None,
         "intact": checked.intact, "checked_by": checked.by, **said,
     }  # fmt: skip
+
+
+def _check(guest: Guest, now: Machine) -> Checked:
+    """Where it runs after the migration, or does not."""
+    try:
+        now.wait("running")
+        time.sleep(SETTLE_S)
+        return guest.check(now)
+    except (RuntimeError, OSError) as error:
+        return Checked(False, f"the guest is lost: {error}")
 
 
 _KEPT = ("at_s", "number", "remaining_bytes", "sent_bytes", "dirty_pages", "limit_s", "throttle")
