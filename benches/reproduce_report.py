@@ -294,7 +294,7 @@ The guest program's guests. *Not whole* under the dirty ring and under TCG is QE
   exit. The ring overflows, though it has its most entries (65536; the kernel warns of it in
   `kvm_dirty_ring_push`), and QEMU loses writes. The figures below are of guests that arrived
   broken, and compare no policies. The ring as such is covered where our own code reads it
-  ([tracing.md](tracing.md), `csrc/kvm/ring.c`).
+  ([embedding.md](embedding.md), `csrc/kvm/ring.c`).
 - **TCG.** QEMU 7.2 loses a guest's last writes in some migrations under TCG
   ([migrate.md](migrate.md)). A guest that has few of them to lose, or is lucky, stays whole."""
 EACH = """\

@@ -11,7 +11,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from link import link
 from reproduce_guests import CEILING_S, Checked, Guest, Machine
 from reproduce_machine import machine, resumed
 
-PORT = 4444
+URI = "tcp:127.0.0.1:4444"
 WARM_UP_S = 1.0
 SETTLE_S = 0.3
 """It runs where it arrived for so long before its memory is looked at."""
@@ -49,22 +50,28 @@ POLICIES = {
 }
 
 
-def migrate(guest: Guest, accel: str, policy: str, limit_s: float | None = None) -> dict[str, Any]:
-    """How it went, as one object. `accel` is as QEMU's -accel takes it.
-
-    `limit_s` is QEMU's downtime limit before anybody steers; by default QEMU's own.
-    """
+@contextmanager
+def pair(guest: Guest, accel: str) -> Iterator[tuple[Machine, Machine]]:
+    """The source, where the guest is busy, and the destination, which waits at `URI`."""
     with ExitStack() as stack:
         enter = stack.enter_context
         folder = Path(enter(tempfile.TemporaryDirectory()))
         inside = enter(link(guest.bandwidth_Bps))
-        there = enter(machine(guest, accel, folder, "destination", f"tcp:127.0.0.1:{PORT}",
-                              inside=inside))  # fmt: skip
+        there = enter(machine(guest, accel, folder, "destination", URI, inside=inside))
         here = enter(machine(guest, accel, folder, "source", resumed(guest, accel), inside=inside))
         there.wait("inmigrate")
         here.wait("paused")  # as it was kept
         here.ask("cont")
         time.sleep(WARM_UP_S)
+        yield here, there
+
+
+def migrate(guest: Guest, accel: str, policy: str, limit_s: float | None = None) -> dict[str, Any]:
+    """How it went, as one object. `accel` is as QEMU's -accel takes it.
+
+    `limit_s` is QEMU's downtime limit before anybody steers; by default QEMU's own.
+    """
+    with pair(guest, accel) as (here, there):
         if limit_s is not None:
             here.ask("migrate-set-parameters", **{"downtime-limit": round(limit_s * 1000)})
         with guest.watch(here, there) as blackout:
@@ -93,7 +100,7 @@ _KEPT = ("at_s", "number", "remaining_bytes", "sent_bytes", "dirty_pages", "limi
 def _steer(guest: Guest, steered: Steered, here: Machine) -> dict[str, Any]:
     command = [
         str(Path(sys.executable).with_name("mempattern")), "migrate", "--json",
-        "--qmp", str(here.qmp), "--to", f"tcp:127.0.0.1:{PORT}", "--policy", steered.policy,
+        "--qmp", str(here.qmp), "--to", URI, "--policy", steered.policy,
         "--max-downtime", f"{CEILING_S}s", "--bandwidth", f"{guest.bandwidth_Bps * 8}bit",
         "--max-time", f"{guest.patience_s}s", "--on-nonconvergence", "cancel",
     ]  # fmt: skip
