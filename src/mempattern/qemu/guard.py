@@ -28,9 +28,10 @@ def main() -> None:
         with contextlib.suppress(ValueError):  # the writer died in the middle of the line
             wanted = json.loads(line)
     deadline, pause_s = time.monotonic() + _TRY_S, _FIRST_PAUSE_S
-    while wanted.get("parameters") or wanted.get("capabilities"):
+    while wanted:
         try:
             put_back(wanted)
+            wanted.clear()
         except (OSError, ValueError):
             if time.monotonic() > deadline:
                 return
@@ -39,13 +40,13 @@ def main() -> None:
 
 
 def put_back(wanted: dict[str, Any]) -> None:
-    """What is done is taken out of `wanted`. Raises `OSError` or `ValueError`: try again."""
+    """Parameters once they are set are taken out of `wanted`. Raises `OSError` or `ValueError`: try
+    again."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(60)
         try:
             connection.connect(wanted["socket"])
         except (FileNotFoundError, ConnectionRefusedError):  # QEMU has ended
-            wanted.clear()
             return
         with connection.makefile("rw") as lines:
             json.loads(lines.readline())  # the greeting
@@ -61,7 +62,6 @@ def put_back(wanted: dict[str, Any]) -> None:
                     for name, was in wanted["capabilities"].items()
                 ]
                 ask(lines, _CAPABILITIES, {"capabilities": states})
-                wanted["capabilities"] = {}
 
 
 def ask(lines: TextIO, command: str, arguments: object = None) -> Any:
