@@ -78,6 +78,10 @@ class QMPError(MonitorError):
     """QEMU's monitor did not answer, belongs to another process, or said what makes no sense."""
 
 
+class LibvirtError(MonitorError):
+    """libvirt did not answer, knows no such domain, or refused."""
+
+
 class RingOverflowError(KVMError):
     """A dirty ring was full to the last entry: pages are lost, and the rings of no use any more.
 

@@ -20,6 +20,7 @@ from mempattern.qemu.decisions import Decision, Listener, Passed, Result
 from mempattern.qemu.figures import PRECOPY, UNDER_WAY, Figures
 from mempattern.qemu.migrator import Guest, Migrator, OnNonconvergence
 from mempattern.qemu.observing import observe
+from mempattern.qemu.over_libvirt import Domain
 from mempattern.qemu.over_qmp import QMPSocket
 from mempattern.qemu.steering import NO_DEFERRAL, Steering, highest_limit_s
 from mempattern.trace.blobs import count_dirty
@@ -34,10 +35,10 @@ _LEAST_S, _FULL_SENDS = 60.0, 10
 class MigrationController:
     """One migration of a guest, steered by the policy.
 
-    The guest is that of the QEMU behind a QMP socket. It goes to `uri`, as QEMU's `migrate` takes
-    it; without one, a migration that somebody else has started is steered to its end. Before that
-    the guest is traced for `observe_s` seconds, so that the policy may know it from the first pass
-    on.
+    The guest is that of the QEMU behind a QMP socket, or a `Domain` of libvirt's. It goes to `uri`,
+    as QEMU's `migrate` takes it; without one, a migration that somebody else has started is steered
+    to its end, and that is all that can be done to a `Domain`. Before that the guest is traced for
+    `observe_s` seconds, so that the policy may know it from the first pass on.
 
     No downtime limit is set that would let the guest stand still for longer than `max_downtime_s`.
     `bandwidth_Bps` is what the migration may send; QEMU's `max-bandwidth` is set to it (not to that
@@ -52,7 +53,7 @@ class MigrationController:
 
     def __init__(
         self,
-        guest: str | os.PathLike[str],
+        guest: str | os.PathLike[str] | Domain,
         uri: str | None,
         policy: Policy,
         *,
@@ -68,7 +69,16 @@ class MigrationController:
     ) -> None:
         if isinstance(policy, HotPages):
             raise UsageError(NO_DEFERRAL)
-        self._guest: Guest = QMPSocket(guest)
+        self._guest: Guest
+        if isinstance(guest, Domain):
+            if uri is not None:
+                raise UsageError(
+                    "a domain's migration is started by libvirt (virsh migrate --live): attach to "
+                    "it, without a destination"
+                )
+            self._guest = guest
+        else:
+            self._guest = QMPSocket(guest)
         self._uri = uri
         self._ceiling_s = positive_seconds("max_downtime_s", max_downtime_s)
         self._bandwidth_Bps = bandwidth_Bps and positive("bandwidth_Bps", bandwidth_Bps, "bytes/s")
@@ -98,7 +108,7 @@ class MigrationController:
         """To the migration's end, however that is: `Result.completed` says.
 
         If it is cancelled as a task is, the migration goes on without it. Raises `MonitorError`
-        if who runs the guest does not answer or refuses to start,
+        (`QMPError`, `LibvirtError`) if who runs the guest does not answer or refuses to start,
         `UsageError` for one that cannot be started or steered, `ProcessError` where its memory
         cannot be traced, `TraceError` and `OSError` for the output.
         """
@@ -172,7 +182,8 @@ class MigrationController:
         self._patience_s = self._patience_s or max(_LEAST_S, _FULL_SENDS * ram_s)
         return Task(
             n_pages, self._seen.page_bytes, bandwidth_Bps, self._steering.limit_s,
-            highest_limit_s(self._ceiling_s), self._patience_s, self._seen.zero_pages,
+            highest_limit_s(self._ceiling_s, self._migrator.handover_s), self._patience_s,
+            self._seen.zero_pages,
             self._seen.recording,
         )  # fmt: skip
 

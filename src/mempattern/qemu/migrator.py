@@ -21,7 +21,11 @@ class Migrator(Protocol):
 
     @property
     def limit_ms(self) -> int:
-        """The downtime limit in force."""
+        """The downtime limit in force; known from `check` on, as are those below."""
+
+    @property
+    def handover_s(self) -> float:
+        """For which the guest stands still beside what QEMU reckons with."""
 
     @property
     def bandwidth_Bps(self) -> float:

@@ -47,6 +47,8 @@ class QMPSocket:
 class QMPMigrator:
     """See `Migrator`."""
 
+    handover_s = 0.0
+
     def __init__(self, session: Session, borrowed: Borrowed, facts: Mapping[str, str]) -> None:
         self._session, self._borrowed, self.facts = session, borrowed, facts
         self._events = session.listen(("MIGRATION_PASS", "MIGRATION"))

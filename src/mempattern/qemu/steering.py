@@ -25,8 +25,10 @@ _SLICE_S = 0.01
 stopping it was seen to take as long as it sleeps."""
 
 
-def highest_limit_s(ceiling_s: float) -> float:
-    """The downtime limit with which the downtime stays below the ceiling."""
+def highest_limit_s(ceiling_s: float, handover_s: float = 0.0) -> float:
+    """The downtime limit with which the downtime stays below the ceiling, where the guest stands
+    still for `handover_s` beside what QEMU reckons with."""
+    ceiling_s -= min(handover_s, ceiling_s / 4)
     return ceiling_s - max(_HEADROOM_SHARE * ceiling_s, min(_HEADROOM_S, ceiling_s / 4))
 
 
@@ -44,7 +46,7 @@ class Steering:
 
     def __init__(self, migrator: Migrator, ceiling_s: float) -> None:
         self._migrator = migrator
-        self._unthrottled_s = highest_limit_s(ceiling_s)
+        self._unthrottled_s = highest_limit_s(ceiling_s, migrator.handover_s)
         self._lock = asyncio.Lock()
         self._before_stop_s: float | None = None
         self._throttle = self._strongest = 0.0
