@@ -37,7 +37,10 @@ test-c: $(VENV)/ready
 	    grep -h '^skipped: ' build/$$kind/meson-logs/testlog.txt || true; \
 	done
 
+# libvirt-python is built against libvirt's headers; without them its tests are skipped.
 test-python: $(VENV)/ready
+	@! pkg-config --exists libvirt 2>/dev/null || $(BIN)/python -c 'import libvirt' 2>/dev/null \
+	|| $(BIN)/pip install -q --disable-pip-version-check 'libvirt-python>=9'
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
 bench: $(VENV)/ready

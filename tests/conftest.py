@@ -7,8 +7,10 @@ MEMPATTERN_NO_SKIPS=1           a skipped test fails if this machine has what it
 import errno
 import fcntl
 import functools
+import importlib.util
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -82,8 +84,21 @@ def _experiment_problem():
     return f"these are not installed: apt-get install {' '.join(missing)}" if missing else None
 
 
+@functools.cache
+def _libvirt_problem():
+    missing = [name for name in ("libvirtd", "virsh", "unshare") if shutil.which(name) is None]
+    if missing:
+        return f"{missing[0]} is not in PATH: apt-get install libvirt-daemon-system libvirt-clients"
+    if importlib.util.find_spec("libvirt") is None:
+        return "no libvirt-python: apt-get install libvirt-dev pkg-config; pip install '.[libvirt]'"
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:
+        return "libvirtd needs mounts of its own (unshare --mount): run this as root"
+    return _qemu_problem()
+
+
 _PROBLEM = {
     "kvm": _kvm_problem,
+    "libvirt": _libvirt_problem,
     "qemu": _qemu_problem,
     "uffd": _uffd_problem,
     "soft_dirty": _soft_dirty_problem,
@@ -102,6 +117,13 @@ def kvm():
 def qemu():
     """Skips where QEMU is not installed."""
     if problem := _qemu_problem():
+        pytest.skip(problem)
+
+
+@pytest.fixture(scope="session")
+def libvirt():
+    """Skips where no libvirtd of our own can be started."""
+    if problem := _libvirt_problem():
         pytest.skip(problem)
 
 

@@ -30,6 +30,7 @@ from mempattern.errors import (
 )
 from mempattern.sources import ProcessWrites, doctor, open_process, process
 from mempattern.sources.layout import address_range, everything, named
+from mempattern.sources.process import status_of as process_status
 
 pytestmark = pytest.mark.usefixtures("uffd")
 
@@ -591,24 +592,35 @@ def test_under_a_debugger(target):
         pass
 
 
-ALLOW_ALL = """
-import ctypes, struct
+FILTERED = """
+import ctypes, struct, sys
 libc = ctypes.CDLL(None)
-program = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0x7fff0000))
-filter = struct.pack("HxxxxxxQ", 1, ctypes.addressof(program))
+load, same, allow, kill = (0x20, 0, 0, 0), (0x15, 0, 1), (6, 0, 0, 0x7fff0000), (6, 0, 0, 1 << 31)
+program = [load, (*same, int(sys.argv[1])), kill, allow]
+code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *one) for one in program))
+filter = struct.pack("HxxxxxxQ", len(program), ctypes.addressof(code))
 assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, filter) == 0
-print("filtered", flush=True); input()
+print("filtered", flush=True); input(); print("lives")
 """
+USERFAULTFD, CLOSE, REBOOT = 323, 3, 169
 
 
-def test_under_a_seccomp_filter():
-    """The filter allows everything; what it would do to our calls cannot be known from outside."""
+@pytest.mark.parametrize("killed_for", [USERFAULTFD, CLOSE, REBOOT])
+def test_under_a_seccomp_filter(killed_for):
+    """It is traced if it may do what is placed in it, and never killed."""
     process = subprocess.Popen(
-        [sys.executable, "-c", ALLOW_ALL], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
+        [sys.executable, "-c", FILTERED, str(killed_for)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
     try:
         assert process.stdout.readline() == b"filtered\n"
-        refused(process.pid, "seccomp filter", errno.EACCES)
+        if killed_for != REBOOT or os.geteuid() or process_status(os.getpid())["Seccomp"] != "0":
+            refused(process.pid, "seccomp filter", errno.EACCES)
+        else:
+            with ProcessWrites(process.pid):
+                pass
+        said, _ = process.communicate(b"\n", timeout=20)
+        assert said == b"lives\n" or killed_for == CLOSE  # which Python calls at its end
     finally:
         process.kill()
         process.communicate()

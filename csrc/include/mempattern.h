@@ -545,7 +545,8 @@ typedef struct mpat_process_collection {
  * -ESRCH: no such process, or it ended. -ENXIO: it has no memory (a kernel thread, a zombie).
  * -EPERM, -EACCES: not permitted (see ptrace(2), "Ptrace access mode checking"), or another tracer
  * holds it. -ENOTSUP: the kernel or the processor lacks what is needed. -ENOEXEC: a 32-bit process.
- * -EACCES with "seccomp": every thread has a system call filter, which might kill it. -ETIMEDOUT: no
+ * -EACCES with "seccomp": every thread has a system call filter that would not let the calls through,
+ * or that may not be read (it takes CAP_SYS_ADMIN, and no filter of our own). -ETIMEDOUT: no
  * thread stopped in time; all sleep uninterruptibly. -EAGAIN: all are in restartable sequences, or
  * dispatch their own system calls. -EPIPE: the child that does it was killed.
  */

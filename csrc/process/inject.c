@@ -39,6 +39,7 @@
 #include <unistd.h>
 
 #include "abi.h"
+#include "filter.h"
 #include "plan.h"
 
 #define STOP_TIMEOUT_NS 200000000 /* for a thread that sleeps uninterruptibly */
@@ -47,6 +48,7 @@
 #define ROUNDS 5                  /* a thread may be in a critical section, but not for long */
 #define USER_CODE_64 0x33         /* its selector; 0x23 is 32-bit code */
 #define SYSCALL_INSTRUCTION 0x050f
+#define UFFD_FLAGS (O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY)
 #define KERNEL_SIGSET_BYTES 8
 #define ERESTARTNOHAND 514L /* include/linux/errno.h */
 #define GET_RSEQ_CONFIGURATION 0x420f
@@ -256,8 +258,18 @@ static int interrupt(struct mpat_candidate *candidate, struct report *report)
     return error;
 }
 
+/* Would its filters let it make the calls that we want of it? */
+static int check_filters(const struct mpat_plan *plan, pid_t tid, struct report *report)
+{
+    int error = mpat_filters_allow(tid, plan->code, SYS_userfaultfd, UFFD_FLAGS);
+
+    report->call = "seccomp";
+    return error ? error : mpat_filters_allow(tid, plan->code, SYS_close, MPAT_ANY_ARGUMENT);
+}
+
 /* May the stopped thread be sent elsewhere? -EAGAIN: not this one, or not now. */
-static int check(const struct mpat_plan *plan, const struct stopped *s, struct report *report)
+static int check(const struct mpat_plan *plan, const struct mpat_candidate *candidate,
+                 const struct stopped *s, struct report *report)
 {
     char path[64];
 
@@ -271,7 +283,7 @@ static int check(const struct mpat_plan *plan, const struct stopped *s, struct r
         (ptrace(PTRACE_PEEKTEXT, s->tid, (void *)plan->code, NULL) & 0xffff) !=
             SYSCALL_INSTRUCTION)
         return -EAGAIN;
-    return 0;
+    return candidate->is_filtered ? check_filters(plan, s->tid, report) : 0;
 }
 
 /* Stop the thread and block its signals. On failure it goes on as it was. */
@@ -290,7 +302,7 @@ static int stop(const struct mpat_plan *plan, struct mpat_candidate *candidate, 
         error = (int)trace(PTRACE_GETSIGMASK, s->tid, KERNEL_SIGSET_BYTES, &s->mask);
     if (error) /* killed meanwhile */
         return error;
-    error = check(plan, s, report);
+    error = check(plan, candidate, s, report);
     if (!error)
         error = (int)trace(PTRACE_SETSIGMASK, s->tid, KERNEL_SIGSET_BYTES, &all);
     if (error)
@@ -301,8 +313,7 @@ static int stop(const struct mpat_plan *plan, struct mpat_candidate *candidate, 
 /* The stopped thread makes the descriptor, we take it, it closes its own. */
 static int make_userfaultfd(const struct stopped *s, const struct mpat_plan *plan, struct report *report)
 {
-    int flags = O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY;
-    int64_t theirs = call(s, plan->code, SYS_userfaultfd, flags), closed;
+    int64_t theirs = call(s, plan->code, SYS_userfaultfd, UFFD_FLAGS), closed;
     int ours;
 
     report->call = "userfaultfd";

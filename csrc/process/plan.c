@@ -10,11 +10,14 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/seccomp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#define FILTERED_COST 16 /* any thread without a filter comes first */
 
 static ssize_t read_file(const char *path, char *out, size_t size)
 {
@@ -84,8 +87,8 @@ static int cost_of(int pid, int tid)
     return mpat_gives_eintr(number) ? 4 : 1;
 }
 
-/* Under a filter the calls we inject may be answered by SIGKILL or SIGSYS. */
-static int is_filtered(int pid, int tid)
+/* Of SECCOMP_MODE_*: the calls we inject may be answered by SIGKILL or SIGSYS. */
+static int seccomp_mode(int pid, int tid)
 {
     char path[64], text[4096], *at;
 
@@ -93,7 +96,7 @@ static int is_filtered(int pid, int tid)
     if (read_file(path, text, sizeof text) <= 0)
         return 0;
     at = strstr(text, "\nSeccomp:");
-    return at && atoi(at + strlen("\nSeccomp:")) != 0;
+    return at ? atoi(at + strlen("\nSeccomp:")) : SECCOMP_MODE_DISABLED;
 }
 
 static int by_cost(const void *a, const void *b)
@@ -105,7 +108,7 @@ static int find_candidates(int pid, struct mpat_plan *plan)
 {
     char path[64];
     struct dirent *entry;
-    int n_filtered = 0;
+    int n_strict = 0;
     DIR *tasks;
 
     snprintf(path, sizeof path, "/proc/%d/task", pid);
@@ -113,20 +116,25 @@ static int find_candidates(int pid, struct mpat_plan *plan)
     if (!tasks)
         return errno == ENOENT ? -ESRCH : -errno;
     while (plan->n < MPAT_MAX_CANDIDATES && (entry = readdir(tasks)) != NULL) {
-        int tid = atoi(entry->d_name), cost;
+        int tid = atoi(entry->d_name), cost, mode;
 
         if (tid <= 0 || (cost = cost_of(pid, tid)) < 0)
             continue;
-        if (is_filtered(pid, tid)) {
-            n_filtered++;
+        mode = seccomp_mode(pid, tid);
+        if (mode == SECCOMP_MODE_STRICT) {
+            n_strict++;
             continue;
         }
-        plan->candidates[plan->n++] = (struct mpat_candidate){.tid = tid, .cost = cost};
+        plan->candidates[plan->n++] = (struct mpat_candidate){
+            .tid = tid,
+            .cost = mode ? cost + FILTERED_COST : cost,
+            .is_filtered = mode != SECCOMP_MODE_DISABLED,
+        };
     }
     closedir(tasks);
     qsort(plan->candidates, plan->n, sizeof plan->candidates[0], by_cost);
     if (plan->n == 0)
-        return n_filtered ? -EACCES : -ESRCH;
+        return n_strict ? -EACCES : -ESRCH;
     return 0;
 }
 

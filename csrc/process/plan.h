@@ -12,6 +12,7 @@
 struct mpat_candidate {
     pid_t tid;
     int cost;      /* lower is better */
+    int is_filtered; /* its system calls are, by seccomp filters that may be read */
     int is_seized; /* but does not stand still yet */
 };
 
@@ -25,7 +26,7 @@ struct mpat_plan {
 
 /*
  * Look at the process, which is not touched. *where: the file that failed. -EACCES with "seccomp":
- * all threads have a filter. -ESRCH: it has no thread any more. -ENOEXEC: no syscall instruction.
+ * all threads are in seccomp's strict mode. -ESRCH: it has no thread any more. -ENOEXEC: no syscall instruction.
  */
 int mpat_plan_make(struct mpat_plan *plan, pid_t pid, const char **where);
 

@@ -70,8 +70,16 @@ class ProcessError(MempatternError, OSError):
         return str(self.strerror)
 
 
-class QMPError(MempatternError, OSError):
+class MonitorError(MempatternError, OSError):
+    """Who runs a guest did not answer, refused, or is gone."""
+
+
+class QMPError(MonitorError):
     """QEMU's monitor did not answer, belongs to another process, or said what makes no sense."""
+
+
+class LibvirtError(MonitorError):
+    """libvirt did not answer, knows no such domain, or refused."""
 
 
 class RingOverflowError(KVMError):

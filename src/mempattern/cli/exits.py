@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from mempattern.errors import MempatternError, ProcessError, QMPError
+from mempattern.errors import MempatternError, MonitorError, ProcessError
 
 FAILED = 1
 USAGE = 2
@@ -60,7 +60,7 @@ def guard(program: str, action: Callable[[], int]) -> int:
 def _code(error: Exception) -> int:
     if isinstance(error, UsageFault):
         return USAGE
-    if isinstance(error, ProcessError | QMPError):
+    if isinstance(error, ProcessError | MonitorError):
         return UNTRACEABLE
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         _drop_stdout()

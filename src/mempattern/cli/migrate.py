@@ -24,7 +24,10 @@ def add_to(commands: Any) -> None:
         "migrate", help="migrate a running QEMU guest, steered by a policy", description=__doc__
     )
     add = migrate.add_argument
-    add("--qmp", required=True, metavar="SOCKET", help="where QEMU, 7.2 or later, serves QMP")
+    which = migrate.add_mutually_exclusive_group(required=True)
+    which.add_argument("--qmp", metavar="SOCKET", help="where QEMU, 7.2 or later, serves QMP")
+    which.add_argument("--domain", metavar="NAME", help="a domain of libvirt's, with --attach")
+    add("--connect", metavar="URI", help="libvirt's, as virsh takes it (default: as virsh)")
     where = migrate.add_mutually_exclusive_group(required=True)
     where.add_argument("--to", metavar="URI", help="as QEMU takes it, as in tcp:10.0.0.2:4444")
     where.add_argument("--attach", action="store_true",
@@ -63,14 +66,18 @@ def run(options: argparse.Namespace) -> int:
 async def _migrate(options: argparse.Namespace) -> int:
     from mempattern.migration.named import named_policies  # noqa: PLC0415
     from mempattern.qemu.controller import MigrationController  # noqa: PLC0415
+    from mempattern.qemu.over_libvirt import Domain  # noqa: PLC0415
 
     named = named_policies([options.policy])
     (make,) = named.values() if len(named) == 1 else (None,)
     if make is None:
         raise UsageFault(f"{options.policy!r} cannot steer a real migration: name one policy")
     view = _view(options)
+    if options.connect and not options.domain:
+        raise UsageFault("--connect says where libvirt is: it needs --domain")
+    domain = Domain(options.domain, options.connect) if options.domain else None
     controller = MigrationController(
-        options.qmp, None if options.attach else options.to, make(),
+        domain or options.qmp, None if options.attach else options.to, make(),
         max_downtime_s=options.max_downtime, bandwidth_Bps=options.bandwidth,
         observe_s=options.observe or 0.0, on_nonconvergence=options.on_nonconvergence,
         patience_s=options.max_time, traces=options.traces, output=options.output,
@@ -93,7 +100,8 @@ async def _migrate(options: argparse.Namespace) -> int:
         result = await running
     except asyncio.CancelledError:
         if controller.is_under_way:
-            note("mempattern", "let go; QEMU goes on by its own rules (to end it: migrate_cancel)")
+            how = f"virsh domjobabort {options.domain}" if domain else "migrate_cancel"
+            note("mempattern", f"let go; QEMU goes on by its own rules (to end it: {how})")
         else:
             note("mempattern", "ended before the migration was started")
         return _CODES[came[0]]

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from mempattern.errors import QMPError
-from mempattern.qemu import guard
+from mempattern.qemu.guarding import Guard
 from mempattern.qemu.session import Session
 
 
@@ -30,7 +26,7 @@ class Borrowed:
         self._ours: dict[str, list[Any]] = {}
         """The last two values that each was set to: the later one may not have got there."""
         self._capabilities_were: dict[str, bool] = {}
-        self._guard: subprocess.Popen[bytes] | None = None
+        self._guard = Guard()
 
     @classmethod
     async def of(cls, session: Session) -> Borrowed:
@@ -88,16 +84,11 @@ class Borrowed:
         if with_capabilities and self._capabilities_were:
             await self._set_capabilities(self._capabilities_were)
             self._capabilities_were = {}
-        if self._guard is not None:
-            self._tell_guard()
+        self._tell_guard()
 
     def let_go(self) -> None:
         """The guard does what is left to do, and ends."""
-        if self._guard is not None and self._guard.stdin is not None:
-            with suppress(OSError):
-                self._guard.stdin.close()
-            if not self._were and not self._capabilities_were:
-                self._guard.wait()
+        self._guard.let_go()
 
     async def _set_capabilities(self, states: dict[str, bool]) -> None:
         listed = [{"capability": name, "state": state} for name, state in states.items()]
@@ -105,25 +96,11 @@ class Borrowed:
         self.capabilities |= states
 
     def _tell_guard(self) -> None:
-        """Before it is done: what to put back, and how it is known to be ours."""
-        if self._guard is None:
-            command = [sys.executable, "-I", "-S", str(Path(guard.__file__))]
-            # In a session of its own: Ctrl-C and the end of a terminal are not for it.
-            self._guard = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL, start_new_session=True,
-            )  # fmt: skip
-        line = {
+        if not self._were and not self._capabilities_were:
+            self._guard.tell({})
+            return
+        self._guard.tell({
             "socket": str(Path(self._session.path).absolute()),
             "parameters": {name: [was, self._ours[name]] for name, was in self._were.items()},
             "capabilities": self._capabilities_were,
-        }
-        assert self._guard.stdin is not None
-        try:
-            self._guard.stdin.write(json.dumps(line).encode() + b"\n")
-            self._guard.stdin.flush()
-        except OSError:
-            raise QMPError(
-                "the process that would put QEMU's settings back was ended, so that nothing more "
-                "is changed"
-            ) from None
+        })  # fmt: skip

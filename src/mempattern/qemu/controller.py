@@ -7,25 +7,24 @@ import os
 import time
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 from mempattern._checks import positive, positive_seconds
-from mempattern.errors import QMPError, UsageError
+from mempattern.errors import MonitorError, UsageError
 from mempattern.interval import Interval
 from mempattern.migration.policies.base import NOTHING, Action, Pass, Policy, Progress, Task
 from mempattern.migration.policies.deferral import HotPages
 from mempattern.migration.policies.qemu import AutoConverge
 from mempattern.qemu.asking import Asking, in_thread
-from mempattern.qemu.borrowed import Borrowed
 from mempattern.qemu.decisions import Decision, Listener, Passed, Result
 from mempattern.qemu.figures import PRECOPY, UNDER_WAY, Figures
+from mempattern.qemu.migrator import Guest, Migrator, OnNonconvergence
 from mempattern.qemu.observing import observe
-from mempattern.qemu.preflight import check_capabilities, check_state, check_version
-from mempattern.qemu.session import Session
+from mempattern.qemu.over_libvirt import Domain
+from mempattern.qemu.over_qmp import QMPSocket
 from mempattern.qemu.steering import NO_DEFERRAL, Steering, highest_limit_s
 from mempattern.trace.blobs import count_dirty
 
-OnNonconvergence = Literal["continue", "postcopy", "throttle", "cancel"]
 _LOOK_S = 0.05
 _FIGURES_S = 2.0
 """The status "completed" comes before the times do, which are 0 until then."""
@@ -34,11 +33,12 @@ _LEAST_S, _FULL_SENDS = 60.0, 10
 
 
 class MigrationController:
-    """One migration of the guest of the QEMU behind the QMP socket, steered by the policy.
+    """One migration of a guest, steered by the policy.
 
-    It goes to `uri`, as QEMU's `migrate` takes it; without one, a migration that somebody else
-    has started is steered to its end. Before that the guest is traced for `observe_s` seconds, so
-    that the policy may know it from the first pass on.
+    The guest is that of the QEMU behind a QMP socket, or a `Domain` of libvirt's. It goes to `uri`,
+    as QEMU's `migrate` takes it; without one, a migration that somebody else has started is steered
+    to its end, and that is all that can be done to a `Domain`. Before that the guest is traced for
+    `observe_s` seconds, so that the policy may know it from the first pass on.
 
     No downtime limit is set that would let the guest stand still for longer than `max_downtime_s`.
     `bandwidth_Bps` is what the migration may send; QEMU's `max-bandwidth` is set to it (not to that
@@ -53,7 +53,7 @@ class MigrationController:
 
     def __init__(
         self,
-        qmp: str | os.PathLike[str],
+        guest: str | os.PathLike[str] | Domain,
         uri: str | None,
         policy: Policy,
         *,
@@ -69,7 +69,17 @@ class MigrationController:
     ) -> None:
         if isinstance(policy, HotPages):
             raise UsageError(NO_DEFERRAL)
-        self._qmp, self._uri = qmp, uri
+        self._guest: Guest
+        if isinstance(guest, Domain):
+            if uri is not None:
+                raise UsageError(
+                    "a domain's migration is started by libvirt (virsh migrate --live): attach to "
+                    "it, without a destination"
+                )
+            self._guest = guest
+        else:
+            self._guest = QMPSocket(guest)
+        self._uri = uri
         self._ceiling_s = positive_seconds("max_downtime_s", max_downtime_s)
         self._bandwidth_Bps = bandwidth_Bps and positive("bandwidth_Bps", bandwidth_Bps, "bytes/s")
         self._patience_s = patience_s and positive_seconds("patience_s", patience_s)
@@ -97,27 +107,24 @@ class MigrationController:
     async def run(self) -> Result:
         """To the migration's end, however that is: `Result.completed` says.
 
-        If it is cancelled as a task is, the migration goes on without it. Raises `QMPError` if
-        QEMU is too old, does not answer or refuses to start, `UsageError` for one that cannot be
-        started or steered, `ProcessError` where its memory cannot be traced, `TraceError` and
-        `OSError` for the output.
+        If it is cancelled as a task is, the migration goes on without it. Raises `MonitorError`
+        (`QMPError`, `LibvirtError`) if who runs the guest does not answer or refuses to start,
+        `UsageError` for one that cannot be started or steered, `ProcessError` where its memory
+        cannot be traced, `TraceError` and `OSError` for the output.
         """
         async with AsyncExitStack() as stack:
-            async with Session(self._qmp) as session:  # before anything is traced
-                facts = {"qemu": await check_version(session)}
-                pid = session.pid
-                await self._check(session)
+            async with self._guest.open() as migrator:  # before anything is traced
+                facts = migrator.facts
+                await self._check(migrator)
             seen = await observe(
-                stack, self._qmp, pid, self._observe_s if self._traces else None,
+                stack, self._guest, self._observe_s if self._traces else None,
                 output=self._output, force=self._force, facts=facts, saw=self._saw,
                 said=self._listener.said,
             )  # fmt: skip
-            session = await stack.enter_async_context(Session(self._qmp))
-            borrowed = await self._check(session)
-            self._borrowed, self._session, self._seen = borrowed, session, seen
-            self._watching = seen.watching
-            self._steering = Steering(session, borrowed, self._ceiling_s)
-            stack.callback(borrowed.let_go)
+            migrator = await stack.enter_async_context(self._guest.open())
+            await self._check(migrator)
+            self._migrator, self._seen, self._watching = migrator, seen, seen.watching
+            self._steering = Steering(migrator, self._ceiling_s)
             try:
                 await self._migrate(stack)
             finally:
@@ -128,62 +135,45 @@ class MigrationController:
             )  # fmt: skip
             return replace(result, trace_failure=seen.keep(result))
 
-    async def _check(self, session: Session) -> Borrowed:
+    async def _check(self, migrator: Migrator) -> None:
         starts = self._uri is not None
-        now = await check_state(session, starts=starts)
+        now = await migrator.check(
+            starts=starts, traces=self._traces, on_nonconvergence=self._on_nonconvergence
+        )
         self._now = Figures("none") if starts else now  # it may be of a migration before
-        borrowed = await Borrowed.of(session)
-        check_capabilities(borrowed, starts=starts, traces=self._traces)
-        wanted = {"postcopy": "postcopy-ram", "throttle": "auto-converge"}
-        needed = wanted.get(self._on_nonconvergence)
-        if not starts and needed and not borrowed.capabilities.get(needed):
-            raise UsageError(
-                f"the migration was started without the capability {needed}, and QEMU does not "
-                f"take it on the way: choose another --on-nonconvergence"
-            )
-        return borrowed
 
     # ---- the migration ---------------------------------------------------------------------------
 
     async def _migrate(self, stack: AsyncExitStack) -> None:
-        starts = self._uri is not None
-        task = await self._prepare(starts)
+        task = await self._prepare()
         action = await self._begin(task)
-        self._events = self._session.listen(("MIGRATION_PASS", "MIGRATION"))
         tasks = [asyncio.create_task(self._watching.run())]
         stack.callback(lambda: [task.cancel() for task in tasks])
-        if action.give_up and starts:
+        if action.give_up and self._uri is not None:
             self._now = replace(self._now, status="not started")
             return
-        if starts:
+        if self._uri is not None:
             self._listener.said("migrating")
             self.is_under_way = True
             await self._watching.iteration()  # the first one begins here
-            await self._session.execute("migrate", uri=self._uri)
+            await self._migrator.start(self._uri)
         tasks.append(asyncio.create_task(self._asking.run()))
         await self._follow(task)
 
-    async def _prepare(self, starts: bool) -> Task:
-        """Set what QEMU takes only before a migration; what is known before it."""
-        if starts:
-            await self._borrowed.enable("events")
-            if self._on_nonconvergence == "postcopy":
-                await self._borrowed.enable("postcopy-ram")
-            if self._auto_converges:
-                await self._borrowed.enable("auto-converge")
-            elif self._on_nonconvergence == "throttle":
-                await self._steering.allow_throttling()
-            if self._bandwidth_Bps is not None:
-                await self._borrowed.set(max_bandwidth=int(self._bandwidth_Bps))
-        elif self._borrowed.capabilities.get("auto-converge"):
-            self._steering.throttles = self._on_nonconvergence == "throttle"
+    async def _prepare(self) -> Task:
+        """Set what is taken only before a migration; what is known before it."""
+        if self._uri is not None:
+            await self._migrator.prepare(
+                on_nonconvergence=self._on_nonconvergence, auto_converges=self._auto_converges,
+                bandwidth_Bps=self._bandwidth_Bps,
+            )  # fmt: skip
         limit_s = self._steering.limit_s
         if limit_s > self._ceiling_s:
             did = await self._steering.do(Action(downtime_limit_s=self._ceiling_s))
             self._decide(did, "QEMU's own limit is above the ceiling", self._progress(), limit_s)
-        n_pages = self._seen.n_pages or await self._ram_pages()
+        n_pages = self._seen.n_pages or await self._migrator.ram_bytes() // 4096
         bandwidth_Bps = self._bandwidth_Bps or self._now.bandwidth_Bps
-        bandwidth_Bps = bandwidth_Bps or float(self._borrowed.parameters["max-bandwidth"])
+        bandwidth_Bps = bandwidth_Bps or self._migrator.bandwidth_Bps
         if not bandwidth_Bps:
             raise UsageError(
                 "QEMU's max-bandwidth is unlimited: say what the link carries (--bandwidth)"
@@ -192,13 +182,10 @@ class MigrationController:
         self._patience_s = self._patience_s or max(_LEAST_S, _FULL_SENDS * ram_s)
         return Task(
             n_pages, self._seen.page_bytes, bandwidth_Bps, self._steering.limit_s,
-            highest_limit_s(self._ceiling_s), self._patience_s, self._seen.zero_pages,
+            highest_limit_s(self._ceiling_s, self._migrator.handover_s), self._patience_s,
+            self._seen.zero_pages,
             self._seen.recording,
         )  # fmt: skip
-
-    async def _ram_pages(self) -> int:
-        said = await self._session.execute("query-memory-size-summary")
-        return int(said["base-memory"] + said.get("plugged-memory", 0)) // 4096
 
     async def _begin(self, task: Task) -> Action:
         """What the policy does before the first page; one that fails here fails the start."""
@@ -216,18 +203,18 @@ class MigrationController:
         is_late = is_cancelled = False
         before = self._now
         while True:
-            await self._wait()
-            now = Figures.of(await self._session.execute("query-migrate"))
+            await self._migrator.next_event(_LOOK_S)
+            now = await self._migrator.figures()
             if now.status in ("failed", "cancelled"):  # QEMU has forgotten the rest by then
                 now = replace(self._now, status=now.status, error=now.error)
             self._now = now
             self._listener.looked(now)
-            self._tell_failure()
-            if now.is_over:
+            if now.is_over:  # and perhaps QEMU has ended, too, so that nothing is seen of it
                 break
+            self._tell_failure()
             if self._cancelled.is_set() and not is_cancelled and now.status in PRECOPY:
                 is_cancelled = True
-                await self._session.execute("migrate_cancel")
+                await self._migrator.cancel()
                 self._decide(["cancel"], "asked for", self._progress())
             if now.status != "active" or is_cancelled:
                 continue
@@ -240,11 +227,6 @@ class MigrationController:
                 is_late = True
                 await self._give_up_hope()
         await self._last_figures()
-
-    async def _wait(self) -> None:
-        """For the next look, or the next pass: its event, and not those of others."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._events.get(), _LOOK_S)
 
     async def _pass(self, now: Figures, before: Figures) -> None:
         ns = time.monotonic_ns()
@@ -271,7 +253,7 @@ class MigrationController:
         action = actions.get(self._on_nonconvergence, NOTHING)
         try:
             did = await self._steering.do(action)
-        except (UsageError, QMPError) as error:
+        except (UsageError, MonitorError) as error:
             did = [f"nothing: {error}"]
         why = f"it has not ended within {self._patience_s:g} s"
         self._decide(did or ["nothing"], why, self._progress())
@@ -282,15 +264,15 @@ class MigrationController:
             if time.monotonic() > deadline:
                 break
             await asyncio.sleep(_LOOK_S)
-            self._now = Figures.of(await self._session.execute("query-migrate"))
+            self._now = await self._migrator.figures()
         await self._watching.collect()
         self._listener.looked(self._now)
 
     async def _put_back(self) -> None:
         """What cannot be done here is left to the guard."""
         is_over = self._now.status not in UNDER_WAY
-        with suppress(QMPError, asyncio.CancelledError):
-            await asyncio.shield(self._borrowed.put_back(with_capabilities=is_over))
+        with suppress(MonitorError, asyncio.CancelledError):
+            await asyncio.shield(self._migrator.put_back(is_over=is_over))
 
     # ---- the policy ------------------------------------------------------------------------------
 
@@ -300,7 +282,7 @@ class MigrationController:
         limit_s = self._steering.limit_s
         try:
             did = await self._steering.do(action)
-        except QMPError as error:  # perhaps it has ended meanwhile, and QEMU refuses
+        except MonitorError as error:  # perhaps it has ended meanwhile, and QEMU refuses
             self._listener.said(str(error))
             return
         self._decide(did, self._policy.why, about, limit_s, late_s)
@@ -310,7 +292,7 @@ class MigrationController:
         words = " ".join(str(error).split())
         self._failure = f"the policy failed: {type(error).__name__}: {words}"
         self._listener.said(self._failure)
-        with suppress(QMPError):
+        with suppress(MonitorError):
             await self._steering.undo()
 
     def _tell_failure(self) -> None:

@@ -2,9 +2,9 @@
 
 It reads lines of JSON from its standard input, the last of which counts, and waits for that to end,
 as it does when the writer ends in whatever way. Then it connects to QEMU and sets what is not as it
-was: parameters at once, capabilities once no migration is under way. What somebody else has changed
-since is left alone. It imports nothing but Python's own, so that it is there at once and whatever
-became of the rest.
+was: parameters at once, capabilities once no migration is under way. A domain's downtime limit it
+has libvirt set. What somebody else has changed since is left alone. It imports nothing but Python's
+own, and libvirt if need be, so that it is there at once and whatever became of the rest.
 """
 
 import contextlib
@@ -17,6 +17,8 @@ from typing import Any, TextIO
 _TRY_S = 86_400.0
 """QEMU serves one client at a time, answers nobody while the guest is stopped, and does not take
 capabilities before a migration is over."""
+_TRY_LIBVIRT_S = 3600.0
+"""Its daemon may be started anew, which does not take longer."""
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.2, 10.0
 _PARAMETERS = "migrate-set-parameters"
 _CAPABILITIES = "migrate-set-capabilities"
@@ -27,10 +29,15 @@ def main() -> None:
     for line in sys.stdin:
         with contextlib.suppress(ValueError):  # the writer died in the middle of the line
             wanted = json.loads(line)
-    deadline, pause_s = time.monotonic() + _TRY_S, _FIRST_PAUSE_S
-    while wanted.get("parameters") or wanted.get("capabilities"):
+    try_s = _TRY_LIBVIRT_S if "domain" in wanted else _TRY_S
+    deadline, pause_s = time.monotonic() + try_s, _FIRST_PAUSE_S
+    while wanted:
         try:
-            put_back(wanted)
+            if "domain" in wanted:
+                put_limit_back(wanted)
+            else:
+                put_back(wanted)
+            wanted.clear()
         except (OSError, ValueError):
             if time.monotonic() > deadline:
                 return
@@ -39,13 +46,13 @@ def main() -> None:
 
 
 def put_back(wanted: dict[str, Any]) -> None:
-    """What is done is taken out of `wanted`. Raises `OSError` or `ValueError`: try again."""
+    """Parameters once they are set are taken out of `wanted`. Raises `OSError` or `ValueError`: try
+    again."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(60)
         try:
             connection.connect(wanted["socket"])
         except (FileNotFoundError, ConnectionRefusedError):  # QEMU has ended
-            wanted.clear()
             return
         with connection.makefile("rw") as lines:
             json.loads(lines.readline())  # the greeting
@@ -61,7 +68,29 @@ def put_back(wanted: dict[str, Any]) -> None:
                     for name, was in wanted["capabilities"].items()
                 ]
                 ask(lines, _CAPABILITIES, {"capabilities": states})
-                wanted["capabilities"] = {}
+
+
+def put_limit_back(wanted: dict[str, Any]) -> None:
+    """Unless the domain has left. Raises `OSError`: try again."""
+    sys.path.append(wanted["library"])
+    import libvirt  # noqa: PLC0415 - of whoever changed it, and only if it was libvirt's
+
+    was, ours = wanted["limit"]
+    try:
+        connection = libvirt.open(wanted["uri"])
+        try:
+            for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
+                if domain.UUIDString() != wanted["domain"]:
+                    continue
+                now = domain.migrateGetMaxDowntime(0)
+                if now is None:  # libvirt-python raises nothing here
+                    raise OSError("libvirt gave no answer")
+                if now in ours:
+                    domain.migrateSetMaxDowntime(was, 0)
+        finally:
+            connection.close()
+    except libvirt.libvirtError as error:
+        raise OSError(str(error)) from error
 
 
 def ask(lines: TextIO, command: str, arguments: object = None) -> Any:

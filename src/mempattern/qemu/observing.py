@@ -16,7 +16,8 @@ from mempattern.interval import Interval
 from mempattern.migration.recording import Recording
 from mempattern.migration.zeros import count_zeros
 from mempattern.qemu.decisions import Result
-from mempattern.qemu.ram import GuestRam, guest_ram_blocks
+from mempattern.qemu.migrator import Guest
+from mempattern.qemu.ram import GuestRam
 from mempattern.qemu.record import to_meta
 from mempattern.qemu.watching import Watching, merged
 from mempattern.regions import GROUP_PAGES, Region
@@ -59,8 +60,7 @@ class Observed:
 
 async def observe(
     stack: AsyncExitStack,
-    qmp: str | os.PathLike[str],
-    pid: int,
+    guest: Guest,
     duration_s: float | None,
     *,
     output: str | os.PathLike[str] | None,
@@ -71,7 +71,7 @@ async def observe(
 ) -> Observed:
     """Trace the guest for so long, and go on; None: not at all. The stack closes it all.
 
-    Raises `QMPError`, `ProcessError`, and for the output `TraceError` and `OSError`.
+    Raises `MonitorError`, `ProcessError`, and for the output `TraceError` and `OSError`.
     """
     if duration_s is None:
         if output is not None:
@@ -80,7 +80,7 @@ async def observe(
     from mempattern.sources import ProcessWrites  # noqa: PLC0415 - only here, and only on Linux
     from mempattern.sources.layout import guest_ram  # noqa: PLC0415
 
-    ram: GuestRam = await asyncio.to_thread(guest_ram_blocks, pid, qmp)
+    pid, ram = await asyncio.to_thread(guest.ram)
     source = await asyncio.to_thread(ProcessWrites, pid, guest_ram(ram.blocks))
     stack.callback(source.close)
     content = await asyncio.to_thread(_content, pid, ram)

@@ -6,7 +6,9 @@ import errno
 import os
 import re
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from mempattern.errors import ProcessError, QMPError, RegionError
@@ -66,6 +68,29 @@ def guest_ram_blocks(pid: int, qmp: str | os.PathLike[str] | None = None) -> Gue
     if its mappings do not tell.
     """
     return _by_mappings(pid) if qmp is None else _by_qmp(pid, qmp)
+
+
+def qemu_of_uuid(uuid: str) -> int:
+    """The process of the QEMU whose guest has this UUID (its -uuid, as libvirt always gives it).
+
+    Of two, as there are while a guest migrates within one machine, it is the older one: the source.
+    Raises `ProcessError` if there is none.
+    """
+    found = []
+    for directory in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError, ProcessError):  # it has ended meanwhile
+            pid = int(directory.name)
+            arguments = (directory / "cmdline").read_text(errors="surrogateescape").split("\0")
+            if ("-uuid", uuid) in pairwise(arguments) and is_qemu(pid):
+                stat = (directory / "stat").read_text().rpartition(")")[2].split()
+                found.append((int(stat[19]), pid))  # proc(5): starttime
+    if not found:
+        raise ProcessError(
+            errno.ESRCH,
+            f"no QEMU with -uuid {uuid} is seen on this machine, or in this container: run it "
+            f"where the guest runs, or do without tracing (--no-trace)",
+        )
+    return min(found)[1]
 
 
 # ---- over QMP -----------------------------------------------------------------------------------

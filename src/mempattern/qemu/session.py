@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from mempattern.errors import QMPError
-from mempattern.qemu.qmp import connect, library, owner_of, silence
+from mempattern.qemu.qmp import connect, library, silence
 
 _T = TypeVar("_T")
 _CONNECT_S = 5.0
@@ -22,21 +22,19 @@ _LEAVE_S = 1.0
 class Session:
     """Commands to a QEMU and events from it, through the UNIX socket of its `-qmp`.
 
-    `pid` is QEMU's. An asynchronous context manager; leaving it hangs up.
+    An asynchronous context manager; leaving it hangs up.
     Raises `QMPError` if `qemu.qmp` is missing, nobody listens or speaks QMP there, or QEMU does not
     greet within 5 s: a QMP socket serves one client at a time.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
-        self.pid = 0
         self._qmp = library()
         self._client = self._qmp.QMPClient()
 
     async def __aenter__(self) -> Self:
         connection = await asyncio.to_thread(connect, self.path, _CONNECT_S)
         try:
-            self.pid = owner_of(connection)
             connection.setblocking(False)
             await self._answer(self._client.connect(connection), _CONNECT_S)
         except BaseException:

@@ -1,4 +1,4 @@
-"""A policy's actions, as an unpatched QEMU can do them."""
+"""A policy's actions, as an unpatched QEMU can do them, none of them above the ceiling."""
 
 from __future__ import annotations
 
@@ -8,26 +8,27 @@ import math
 from mempattern._checks import number_within
 from mempattern.errors import UsageError
 from mempattern.migration.policies.base import Action
-from mempattern.qemu.borrowed import Borrowed
-from mempattern.qemu.session import Session
+from mempattern.qemu.migrator import Migrator
 
 NO_DEFERRAL = (
     "QEMU cannot be told to leave pages for later: a policy that defers pages works in replays only"
 )
-_GENTLEST, _STRONGEST = 1, 99
-"""In percent: what `cpu-throttle-initial` and `max-cpu-throttle` may be."""
 _HEADROOM_SHARE, _HEADROOM_S = 0.07, 0.025
 """Of 121 real migrations 120 stood still for no longer than their limit and the larger of these:
 QEMU's measure of the bandwidth goes up and down, and stopping takes its time (docs/migrate.md)."""
 
 _ROUNDED_MS = 1e-6
+GENTLEST, STRONGEST = 1, 99
+"""In percent: what `cpu-throttle-initial` and `max-cpu-throttle` may be."""
 _SLICE_S = 0.01
 """A throttled vCPU runs for so long at a time and sleeps for the rest (`cpu_throttle_thread`), and
 stopping it was seen to take as long as it sleeps."""
 
 
-def highest_limit_s(ceiling_s: float) -> float:
-    """The downtime limit with which the downtime stays below the ceiling."""
+def highest_limit_s(ceiling_s: float, handover_s: float = 0.0) -> float:
+    """The downtime limit with which the downtime stays below the ceiling, where the guest stands
+    still for `handover_s` beside what QEMU reckons with."""
+    ceiling_s -= min(handover_s, ceiling_s / 4)
     return ceiling_s - max(_HEADROOM_SHARE * ceiling_s, min(_HEADROOM_S, ceiling_s / 4))
 
 
@@ -37,20 +38,18 @@ def sleep_s(throttle: float) -> float:
 
 
 class Steering:
-    """Sets QEMU's parameters, none of which lets the guest stand still above the ceiling.
+    """Has nothing done that lets the guest stand still above the ceiling.
 
     Stop-and-copy is a limit as high as the ceiling allows: QEMU, which looks at what remains before
     it stops the guest, finds what was written since, and stops it only if that fits too.
     """
 
-    def __init__(self, session: Session, borrowed: Borrowed, ceiling_s: float) -> None:
-        self._session, self._borrowed = session, borrowed
-        self._unthrottled_s = highest_limit_s(ceiling_s)
+    def __init__(self, migrator: Migrator, ceiling_s: float) -> None:
+        self._migrator = migrator
+        self._unthrottled_s = highest_limit_s(ceiling_s, migrator.handover_s)
         self._lock = asyncio.Lock()
         self._before_stop_s: float | None = None
         self._throttle = self._strongest = 0.0
-        self.throttles = False
-        """Whether it may."""
         self._first_s = self.limit_s
 
     @property
@@ -60,32 +59,23 @@ class Steering:
     @property
     def limit_s(self) -> float:
         """In force."""
-        return int(self._borrowed.parameters["downtime-limit"]) / 1000
-
-    async def allow_throttling(self) -> None:
-        """Before a migration. QEMU has no command for it: its auto-converge, which it begins by
-        itself, is kept at 1 % until there is to be more."""
-        await self._borrowed.enable("auto-converge")
-        await self._borrowed.set(
-            cpu_throttle_initial=_GENTLEST, max_cpu_throttle=_GENTLEST,
-            throttle_trigger_threshold=100,
-        )  # fmt: skip
-        self.throttles = True
+        return self._migrator.limit_ms / 1000
 
     async def do(self, action: Action) -> list[str]:
         """Returns what was done, in words; nothing for what is so already.
 
-        Raises `UsageError` for what makes no sense or cannot be done, `QMPError`.
+        Raises `UsageError` for what makes no sense or cannot be done, `MonitorError`.
         """
         if not isinstance(action, Action):
             raise UsageError(f"a policy must return an Action, not {action!r}")
         if action.defer is not None:
             raise UsageError(NO_DEFERRAL)
         if action.give_up:
-            await self._session.execute("migrate_cancel")
+            await self._migrator.cancel()
             return ["cancel"]
         if action.postcopy:
-            return [await self._postcopy()]
+            await self._migrator.start_postcopy()
+            return ["post-copy"]
         did = []
         async with self._lock:
             if action.throttle is not None:
@@ -94,10 +84,10 @@ class Steering:
         return did
 
     async def undo(self) -> None:
-        """No policy's limit and throttle any more. Raises `QMPError`."""
+        """No policy's limit and throttle any more. Raises `MonitorError`."""
         async with self._lock:
             self._before_stop_s = None
-            if self._throttle and self.throttles:
+            if self._throttle and self._migrator.no_throttle is None:
                 await self._slow(0.0)
             await self._limit(Action(downtime_limit_s=self._first_s))
 
@@ -117,36 +107,24 @@ class Steering:
         if asked_s is None:
             return []
         new_ms = int(min(asked_s, self._highest_s) * 1000 + _ROUNDED_MS)
-        if new_ms == self._borrowed.parameters["downtime-limit"]:
+        if new_ms == self._migrator.limit_ms:
             return []
-        await self._borrowed.set(downtime_limit=new_ms)
+        await self._migrator.set_limit(new_ms)
         return [f"{'stop and copy: ' * action.stop}downtime limit {new_ms} ms"]
-
-    async def _postcopy(self) -> str:
-        if not self._borrowed.capabilities.get("postcopy-ram"):
-            raise UsageError(
-                "post-copy was not enabled before the migration, as QEMU requires: "
-                "--on-nonconvergence postcopy, and the capability postcopy-ram on the destination"
-            )
-        await self._session.execute("migrate-start-postcopy")
-        return "post-copy"
 
     async def _slow(self, throttle: float) -> list[str]:
         if throttle == self._throttle:
             return []
-        if not self.throttles:
+        if self._migrator.no_throttle is not None:
             self._throttle = throttle
-            return [f"no throttle of {throttle:.0%}: it takes --on-nonconvergence throttle"]
+            return [f"no throttle of {throttle:.0%}: {self._migrator.no_throttle}"]
         most_s = self._unthrottled_s / 2  # the other half is to send what remains
         most = int(100 * most_s / (most_s + _SLICE_S))
-        percent = min(max(round(throttle * 100), _GENTLEST), most, _STRONGEST)
+        percent = min(max(round(throttle * 100), GENTLEST), most, STRONGEST)
         self._strongest = max(self._strongest, percent / 100)
         did = []
         if self.limit_s > self._highest_s:
             did = await self._limit(Action(downtime_limit_s=self._highest_s))
-        await self._borrowed.set(
-            cpu_throttle_initial=percent, cpu_throttle_increment=_STRONGEST,
-            max_cpu_throttle=percent, throttle_trigger_threshold=1,
-        )  # fmt: skip
+        await self._migrator.throttle(percent)
         self._throttle = throttle
         return [f"throttle {percent} %", *did]

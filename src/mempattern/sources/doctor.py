@@ -109,7 +109,8 @@ def _seccomp(pid: int) -> Check:
         "seccomp",
         None,
         f"its first thread has a system call filter (mode {mode})",
-        "a thread without one is used if there is any; else start it without (QEMU: -sandbox off)",
+        "a thread without one is used if there is any; else root reads whether the filter allows "
+        "userfaultfd and close (as QEMU's -sandbox on does), and traces it if so",
     )
 
 

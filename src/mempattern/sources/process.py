@@ -308,9 +308,9 @@ _REASONS_OF_ANY_CALL = {
 }
 _REASONS = {
     (errno.EACCES, "seccomp"): (
-        "all its threads run under a seccomp filter, which might kill it for the one system call "
-        "that is placed in it; start it without one (QEMU: -sandbox off), or try --source "
-        "soft-dirty"
+        "all its threads run under a seccomp filter that does not allow the system calls which are "
+        "placed in it (userfaultfd, close), or that only root may read: run this as root and not "
+        "under a filter, start it without one (QEMU: -sandbox off), or try --source soft-dirty"
     ),
     (errno.EEXIST, "huge pages"): (
         "it has transparent huge pages, which tracing would split; allow that by leaving "
