@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from reproduce_guests import CEILING_S, Guest
@@ -43,6 +45,8 @@ class Run:
     """QEMU's before anybody steered, where it was not its own."""
     n_stops: int
     """Times that the policy wanted to stop and copy."""
+    last_limit_s: float
+    """QEMU's downtime limit at the end."""
 
     @property
     def sent_mb(self) -> float:
@@ -74,7 +78,14 @@ def _run(line: str) -> Run:
         one["intact"] and not (end["status"] == "completed" and one["blackout_s"] is None),
         one["limit_s"],
         sum(decision["did"].startswith("stop and copy") for decision in one["decisions"]),
+        _last_limit_s(one),
     )  # fmt: skip
+
+
+def _last_limit_s(one: dict[str, Any]) -> float:
+    set_ms = [re.search(r"downtime limit (\d+) ms", d["did"]) for d in one["decisions"]]
+    said = [int(match[1]) / 1000 for match in set_ms if match]
+    return said[-1] if said else one["limit_s"] or DEFAULT_LIMIT_S
 
 
 Measure = Callable[[Run], float | None]
