@@ -19,8 +19,8 @@ from guest_steps import Steps
 from qemu_pair import Link
 
 from mempattern.errors import MissingPackageError
+from mempattern.live.libvirtd import library
 from mempattern.microvm import guest_path
-from mempattern.qemu.libvirtd import library
 from mempattern.qemu.ram import guest_ram_blocks
 
 with suppress(MissingPackageError):  # who needs it is skipped

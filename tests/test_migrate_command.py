@@ -7,8 +7,8 @@ from fake_qmp import MIB, FakeQemu, active, completed
 from rich.console import Console
 
 from mempattern.cli.main import main
-from mempattern.qemu.decisions import Decision, Passed, Result
-from mempattern.qemu.figures import Figures
+from mempattern.live.decisions import Decision, Passed, Result
+from mempattern.live.figures import Figures
 from mempattern.report.migrating import LiveMigration
 
 PENDING = 90 * MIB

@@ -7,12 +7,12 @@ import pytest
 from qemu_pair import qemu_pair
 
 from mempattern.errors import QMPError, TraceError, UsageError
+from mempattern.live.controller import MigrationController
+from mempattern.live.decisions import Listener
+from mempattern.live.record import from_meta
+from mempattern.live.steering import sleep_s
 from mempattern.migration.policies import NOTHING, Policy
 from mempattern.migration.registry import POLICIES
-from mempattern.qemu.controller import MigrationController
-from mempattern.qemu.decisions import Listener
-from mempattern.qemu.record import from_meta
-from mempattern.qemu.steering import sleep_s
 from mempattern.trace import TraceReader
 
 pytestmark = pytest.mark.usefixtures("qemu", "uffd")

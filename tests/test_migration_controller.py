@@ -8,12 +8,12 @@ import pytest
 from fake_qmp import MIB, PARAMETERS, FakeQemu, active, completed
 
 from mempattern.errors import QMPError, UsageError
+from mempattern.live.controller import MigrationController
+from mempattern.live.decisions import Passed, Result
+from mempattern.live.figures import Figures
+from mempattern.live.record import from_meta, to_meta
+from mempattern.live.steering import highest_limit_s
 from mempattern.migration.policies import NOTHING, Action, Policy
-from mempattern.qemu.controller import MigrationController
-from mempattern.qemu.decisions import Passed, Result
-from mempattern.qemu.figures import Figures
-from mempattern.qemu.record import from_meta, to_meta
-from mempattern.qemu.steering import highest_limit_s
 
 PENDING = 90 * MIB  # takes 0.94 s at 100 MB/s
 PASSES = [active(n, PENDING, at_s=n / 10) for n in range(1, 7)]
@@ -257,7 +257,7 @@ def test_no_qmp(tmp_path):
 
 
 def test_the_last_of_many_passes_fit_into_a_trace(monkeypatch):
-    monkeypatch.setattr("mempattern.qemu.record._MOST_PARTS", 3)
+    monkeypatch.setattr("mempattern.live.record._MOST_PARTS", 3)
     passes = tuple(
         Passed(n, Figures("active", n / 10, n, 10**9, 10**8), 0.3, 1000) for n in range(1000)
     )

@@ -64,9 +64,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _migrate(options: argparse.Namespace) -> int:
+    from mempattern.live.controller import MigrationController  # noqa: PLC0415
+    from mempattern.live.over_libvirt import Domain  # noqa: PLC0415
     from mempattern.migration.named import named_policies  # noqa: PLC0415
-    from mempattern.qemu.controller import MigrationController  # noqa: PLC0415
-    from mempattern.qemu.over_libvirt import Domain  # noqa: PLC0415
 
     named = named_policies([options.policy])
     (make,) = named.values() if len(named) == 1 else (None,)

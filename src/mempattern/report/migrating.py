@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from mempattern.interval import Interval
-from mempattern.qemu.decisions import Decision, Listener, Passed, Result
-from mempattern.qemu.figures import Figures
-from mempattern.qemu.record import decision_object, pass_object, result_object
+from mempattern.live.decisions import Decision, Listener, Passed, Result
+from mempattern.live.figures import Figures
+from mempattern.live.record import decision_object, pass_object, result_object
 from mempattern.report.heat import Density
 from mempattern.report.jsonlines import print_json
 from mempattern.report.live import append_cells

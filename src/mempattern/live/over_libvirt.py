@@ -11,10 +11,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mempattern.errors import LibvirtError, UsageError
-from mempattern.qemu.figures import Figures
-from mempattern.qemu.guarding import Guard
-from mempattern.qemu.libvirtd import Connection, library_path
-from mempattern.qemu.migrator import Migrator, OnNonconvergence
+from mempattern.live.figures import Figures
+from mempattern.live.guarding import Guard
+from mempattern.live.libvirtd import Connection, library_path
+from mempattern.live.migrator import Migrator, OnNonconvergence
 from mempattern.qemu.ram import GuestRam, guest_ram_blocks, qemu_of_uuid
 
 # libvirt-domain.h

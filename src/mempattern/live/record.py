@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from mempattern.qemu.decisions import Decision, Passed, Result
+from mempattern.live.decisions import Decision, Passed, Result
 
 _META = "migration"
 _MOST_BYTES = 60_000

@@ -7,8 +7,8 @@ import math
 
 from mempattern._checks import number_within
 from mempattern.errors import UsageError
+from mempattern.live.migrator import Migrator
 from mempattern.migration.policies.base import Action
-from mempattern.qemu.migrator import Migrator
 
 NO_DEFERRAL = (
     "QEMU cannot be told to leave pages for later: a policy that defers pages works in replays only"

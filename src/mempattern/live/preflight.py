@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from mempattern.errors import QMPError, UsageError
-from mempattern.qemu.borrowed import Borrowed
-from mempattern.qemu.figures import UNDER_WAY, Figures
-from mempattern.qemu.session import Session
+from mempattern.live.borrowed import Borrowed
+from mempattern.live.figures import UNDER_WAY, Figures
+from mempattern.live.session import Session
 
 _OLDEST = (7, 2)
 _HAS_MOVED = ("postmigrate", "inmigrate", "finish-migrate")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mempattern.errors import MonitorError
-from mempattern.qemu import guard
+from mempattern.live import guard
 
 
 class Guard:

@@ -9,14 +9,14 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from mempattern.errors import UsageError
-from mempattern.qemu.borrowed import Borrowed
-from mempattern.qemu.figures import Figures
-from mempattern.qemu.migrator import Migrator, OnNonconvergence
-from mempattern.qemu.preflight import check_capabilities, check_state, check_version
+from mempattern.live.borrowed import Borrowed
+from mempattern.live.figures import Figures
+from mempattern.live.migrator import Migrator, OnNonconvergence
+from mempattern.live.preflight import check_capabilities, check_state, check_version
+from mempattern.live.session import Session
+from mempattern.live.steering import GENTLEST, STRONGEST
 from mempattern.qemu.qmp import connect, owner_of
 from mempattern.qemu.ram import GuestRam, guest_ram_blocks
-from mempattern.qemu.session import Session
-from mempattern.qemu.steering import GENTLEST, STRONGEST
 
 _CONNECT_S = 5.0
 _NEEDS = {"postcopy": "postcopy-ram", "throttle": "auto-converge"}

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from mempattern.errors import QMPError
-from mempattern.qemu.guarding import Guard
-from mempattern.qemu.session import Session
+from mempattern.live.guarding import Guard
+from mempattern.live.session import Session
 
 
 class Borrowed:

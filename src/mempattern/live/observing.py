@@ -13,13 +13,13 @@ import numpy as np
 
 from mempattern.errors import TraceError, UsageError
 from mempattern.interval import Interval
+from mempattern.live.decisions import Result
+from mempattern.live.migrator import Guest
+from mempattern.live.record import to_meta
+from mempattern.live.watching import Watching, merged
 from mempattern.migration.recording import Recording
 from mempattern.migration.zeros import count_zeros
-from mempattern.qemu.decisions import Result
-from mempattern.qemu.migrator import Guest
 from mempattern.qemu.ram import GuestRam
-from mempattern.qemu.record import to_meta
-from mempattern.qemu.watching import Watching, merged
 from mempattern.regions import GROUP_PAGES, Region
 from mempattern.sources.content import Content, sample_content
 from mempattern.trace import TraceWriter

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mempattern.interval import Interval
-from mempattern.qemu.figures import Figures
+from mempattern.live.figures import Figures
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,17 +12,17 @@ from typing import Any
 from mempattern._checks import positive, positive_seconds
 from mempattern.errors import MonitorError, UsageError
 from mempattern.interval import Interval
+from mempattern.live.asking import Asking, in_thread
+from mempattern.live.decisions import Decision, Listener, Passed, Result
+from mempattern.live.figures import PRECOPY, UNDER_WAY, Figures
+from mempattern.live.migrator import Guest, Migrator, OnNonconvergence
+from mempattern.live.observing import observe
+from mempattern.live.over_libvirt import Domain
+from mempattern.live.over_qmp import QMPSocket
+from mempattern.live.steering import NO_DEFERRAL, Steering, highest_limit_s
 from mempattern.migration.policies.base import NOTHING, Action, Pass, Policy, Progress, Task
 from mempattern.migration.policies.deferral import HotPages
 from mempattern.migration.policies.qemu import AutoConverge
-from mempattern.qemu.asking import Asking, in_thread
-from mempattern.qemu.decisions import Decision, Listener, Passed, Result
-from mempattern.qemu.figures import PRECOPY, UNDER_WAY, Figures
-from mempattern.qemu.migrator import Guest, Migrator, OnNonconvergence
-from mempattern.qemu.observing import observe
-from mempattern.qemu.over_libvirt import Domain
-from mempattern.qemu.over_qmp import QMPSocket
-from mempattern.qemu.steering import NO_DEFERRAL, Steering, highest_limit_s
 from mempattern.trace.blobs import count_dirty
 
 _LOOK_S = 0.05

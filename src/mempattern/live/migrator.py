@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Literal, Protocol
 
-from mempattern.qemu.figures import Figures
+from mempattern.live.figures import Figures
 from mempattern.qemu.ram import GuestRam
 
 OnNonconvergence = Literal["continue", "postcopy", "throttle", "cancel"]
