@@ -11,7 +11,17 @@ from operator import attrgetter
 from pathlib import Path
 from statistics import median
 
-from reproduce_data import CEILING_S, DEFAULT_LIMIT_S, GUESTS, Mean, Run, change, load, mean
+from reproduce_data import (
+    CEILING_S,
+    DEFAULT_LIMIT_S,
+    GUESTS,
+    Mean,
+    Measure,
+    Run,
+    change,
+    load,
+    mean,
+)
 from reproduce_run import LEAST, POLICIES
 
 ARMS = {
@@ -26,7 +36,7 @@ THESIS_TIME, THESIS_DATA = -0.22, -0.19
 
 
 def report(runs: list[Run]) -> Iterator[str]:
-    main = [run for run in runs if run.arm == run.guest.arms[0]]
+    main = main_runs(runs)
     intensive = [run for run in main if run.guest.is_intensive]
     calm = [run for run in main if not run.guest.is_intensive]
     yield INTRODUCTION.format(
@@ -50,6 +60,16 @@ def report(runs: list[Run]) -> Iterator[str]:
     yield from limits(runs)
     yield DOWNTIME_TEXT
     yield from outside(runs)
+
+
+def main_runs(runs: Sequence[Run]) -> list[Run]:
+    """Those of each guest's first arm, where every policy runs."""
+    return [run for run in runs if run.arm == run.guest.arms[0]]
+
+
+def changed(runs: Sequence[Run], ours: str, base: str, measure: Measure) -> Mean | None:
+    """By how much a policy's figure is more than another's, guest by guest."""
+    return change(_of(runs, policy=ours), _of(runs, policy=base), measure)
 
 
 def guests(runs: Sequence[Run]) -> Iterator[str]:
@@ -89,11 +109,8 @@ def against(runs: Sequence[Run]) -> Iterator[str]:
     rows = []
     for ours in ("mp", "best"):
         for base in RELAXED:
-            own, other = _of(runs, policy=ours), _of(runs, policy=base)
-            rows.append((
-                _bold(ours), base, *(_change(change(own, other, one))
-                                     for one in (TIME, DATA, DOWNTIME)),
-            ))  # fmt: skip
+            said = [_change(changed(runs, ours, base, one)) for one in (TIME, DATA, DOWNTIME)]
+            rows.append((_bold(ours), base, *said))
     yield from table(("policy", "against", "time", "data", "downtime"), rows)
 
 
@@ -105,7 +122,7 @@ def verdicts(intensive: Sequence[Run], calm: Sequence[Run], runs: Sequence[Run])
         own = _of(intensive, policy=name)
         yield _goal(f"`{name}` moves all of them", all(r.completed for r in own), _success(own))
         for measure, goal, what in ((TIME, THESIS_TIME, "time"), (DATA, THESIS_DATA, "data")):
-            said = change(own, _of(intensive, policy=LEAST), measure)
+            said = changed(intensive, name, LEAST, measure)
             yield _goal(f"`{name}` takes at least {-goal:.0%} less {what} than `{LEAST}`",
                         said is not None and said.value <= goal, _change(said))  # fmt: skip
     for name in ("mp", "best"):
@@ -129,8 +146,7 @@ def verdicts(intensive: Sequence[Run], calm: Sequence[Run], runs: Sequence[Run])
 def limit_from_the_start(intensive: Sequence[Run], calm: Sequence[Run]) -> str:
     """What a relaxed limit does as well, and what it costs those that do not need it."""
     base = "relaxed-ceiling"
-    times = {name: change(_of(intensive, policy=name), _of(intensive, policy=base), TIME)
-             for name in ("mp", "best")}  # fmt: skip
+    times = {name: changed(intensive, name, base, TIME) for name in ("mp", "best")}
     downtimes = {name: _mean(mean(_of(calm, policy=name), DOWNTIME), " s")
                  for name in (base, "mp", "best", "stock")}  # fmt: skip
     return LIMIT_FROM_THE_START.format(
