@@ -26,7 +26,7 @@ from typing import Any
 from reproduce_guests import Guest
 from reproduce_linux import LINUX_GUESTS
 from reproduce_program import PROGRAM_GUESTS
-from reproduce_run import LEAST, POLICIES, migrate
+from reproduce_run import AS_MP, LEAST, POLICIES, migrate
 
 ARMS = {"log": "kvm", "ring": "kvm,dirty-ring-size=65536", "tcg": "tcg"}
 """How QEMU learns what is written: KVM's dirty log, its dirty ring, or its own emulation.
@@ -81,10 +81,33 @@ def cells(number: int, *, at_home: bool) -> list[Cell]:
     all_of_them = [
         (arm, guest.name, policy, number)
         for arm, guest, policy in itertools.product(ARMS, GUESTS.values(), POLICIES)
-        if arm in guest.arms and at_home == (arm == guest.arms[0]) and (at_home or policy in FEW)
+        if arm in guest.arms
+        and at_home == (arm == guest.arms[0])
+        and (at_home or policy in FEW)
+        and (guest.is_intensive or policy != AS_MP)  # stock's limit allows what it took of others
     ]
     random.Random(number).shuffle(all_of_them)
     return all_of_them
+
+
+def limit_s(cell: Cell, results: Results) -> float | None:
+    """QEMU's before anybody steers; None: its own."""
+    _, name, policy, _ = cell
+    if policy == LEAST:
+        return least_limit_s(GUESTS[name], results)
+    return as_mp_limit_s(GUESTS[name], results) if policy == AS_MP else None
+
+
+def as_mp_limit_s(guest: Guest, results: Results) -> float:
+    """A tenth above the longest downtime that MP took so far, in the first round at least."""
+    taken = [
+        results[cell]["end"]["downtime_s"] or 0.0
+        for number in range(ROUNDS)
+        if (cell := (guest.arms[0], guest.name, "mp", number)) in results
+    ]
+    if not taken:
+        raise LookupError(f"MP has not migrated {guest.name} yet")
+    return round(1.1 * max(taken), 2)
 
 
 def least_limit_s(guest: Guest, results: Results) -> float | None:
@@ -125,8 +148,7 @@ def run(wanted: Iterable[Cell], results: Results) -> None:
         if cell in results:
             continue
         try:
-            limited = cell[2] == LEAST
-            perform(cell, results, least_limit_s(GUESTS[cell[1]], results) if limited else None)
+            perform(cell, results, limit_s(cell, results))
         except Exception:
             print(f"{cell}: left out", flush=True)
             traceback.print_exc()

@@ -87,6 +87,10 @@ class Guest(ABC):
         """More of them, for its first start."""
 
     @abstractmethod
+    def content(self) -> bytes:
+        """What it runs: another content is another guest."""
+
+    @abstractmethod
     def wait_until_busy(self, here: Machine) -> None:
         """After the first start."""
 
@@ -94,5 +98,5 @@ class Guest(ABC):
     def watch(self, here: Machine, there: Machine) -> AbstractContextManager[Blackout]: ...
 
     @abstractmethod
-    def check(self, here: Machine) -> Checked:
-        """Of the guest where it runs now; it does not run on after that."""
+    def check(self, now: Machine, source: Machine) -> Checked:
+        """Of the guest where it runs now, which may be the source; it does not run on after it."""

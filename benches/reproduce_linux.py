@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -112,6 +113,9 @@ class LinuxGuest(Guest):
     def boot(self, folder: Path) -> list[str]:
         return []
 
+    def content(self) -> bytes:
+        return self.script.encode()
+
     def wait_until_busy(self, here: Machine) -> None:
         here.wait_until_said("corpus: ready")
 
@@ -125,18 +129,18 @@ class LinuxGuest(Guest):
         with Blackout(lambda: _size(near), arrived) as blackout:
             yield blackout
 
-    def check(self, here: Machine) -> Checked:
+    def check(self, now: Machine, source: Machine) -> Checked:
         with socket.socket(socket.AF_UNIX) as question:
-            question.connect(str(here.folder / f"{here.name}.question"))
+            question.connect(str(now.folder / f"{now.name}.question"))
             question.sendall(b"whole?\n")
-            here.wait_until_said("check: ")
-            here.wait_until_said(_END)
-        said = here.serial.read_text(errors="replace").rpartition("check: ")[2].partition(_END)[0]
+            now.wait_until_said("check: ")
+            now.wait_until_said(_END)
+        said = now.serial.read_text(errors="replace").rpartition("check: ")[2].partition(_END)[0]
         return Checked(said == "whole", f"the guest's own check of its data: {said}")
 
     def _initrd(self) -> Path:
         """QEMU wants it also where it is not booted from."""
-        path = KEPT / f"{self.name}.initrd"
+        path = KEPT / f"{self.name}-{zlib.crc32(self.content()):08x}.initrd"
         if not path.exists():
             KEPT.mkdir(parents=True, exist_ok=True)
             folder = Path(tempfile.mkdtemp(dir=KEPT))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import tempfile
 import time
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,7 +50,8 @@ def resumed(guest: Guest, accel: str) -> str:
 
     It is booted, and what it is then is kept in a file, if that is not so yet.
     """
-    state = KEPT / f"{guest.name}-{accel.partition(',')[0]}.state"
+    kind = zlib.crc32(guest.content())
+    state = KEPT / f"{guest.name}-{accel.partition(',')[0]}-{kind:08x}.state"
     if not state.exists():
         KEPT.mkdir(parents=True, exist_ok=True)
         partial = state.with_suffix(".partial")
