@@ -98,10 +98,12 @@ evidence: $(VENV)/ready
 	$(BIN)/python benches/evidence_report.py benches/results/evidence.json > docs/evidence.md
 	$(BIN)/python docs/draw_evidence.py
 
-# The results that are there are kept: remove the file to begin anew. A few hours; needs root.
+# Goes on where it was interrupted: remove build/reproduce to begin anew. A few hours; needs root.
 reproduce: $(VENV)/ready
 	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation -e '.[plot]'
-	$(BIN)/python benches/reproduce.py benches/results/reproduce.jsonl
+	mkdir -p build/reproduce
+	$(BIN)/python benches/reproduce.py build/reproduce/results.jsonl
+	cp build/reproduce/results.jsonl benches/results/reproduce.jsonl
 	$(BIN)/python benches/reproduce_report.py benches/results/reproduce.jsonl > docs/reproduce.md
 	$(BIN)/python docs/draw_reproduce.py
 

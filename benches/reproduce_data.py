@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from reproduce_guests import CEILING_S, Guest
 from reproduce_linux import LINUX_GUESTS
 from reproduce_program import PROGRAM_GUESTS
@@ -21,6 +22,7 @@ TOLERANCE_S = 0.02
 """A downtime that is longer than its limit by no more than this kept it: QEMU reckons with a
 bandwidth that is up to 100 ms old."""
 _RESAMPLES = 2000
+_FEWEST = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,10 @@ class Run:
     """Times that the policy wanted to stop and copy."""
     last_limit_s: float
     """QEMU's downtime limit at the end."""
+    most_throttle_percent: float
+    qemu: str
+    """Its version; "" where that was not kept."""
+    kernel: str
 
     @property
     def sent_mb(self) -> float:
@@ -59,8 +65,8 @@ class Run:
 
     @property
     def is_over(self) -> bool:
-        """Stopped for longer than was allowed, by QEMU's figure."""
-        return self.completed and (self.downtime_s or 0.0) > CEILING_S
+        """Stopped for longer than was allowed, by QEMU's figure or as seen from outside."""
+        return self.completed and max(self.downtime_s or 0.0, self.blackout_s or 0.0) > CEILING_S
 
 
 def load(path: Path = RESULTS) -> list[Run]:
@@ -78,7 +84,8 @@ def _run(line: str) -> Run:
         one["intact"] and not (end["status"] == "completed" and one["blackout_s"] is None),
         one["limit_s"],
         sum(decision["did"].startswith("stop and copy") for decision in one["decisions"]),
-        _last_limit_s(one),
+        _last_limit_s(one), 100 * max([0.0, *(each["throttle"] for each in one["passes"])]),
+        *(one.get("versions", {}).get(key, "") for key in ("qemu", "kernel")),
     )  # fmt: skip
 
 
@@ -89,46 +96,56 @@ def _last_limit_s(one: dict[str, Any]) -> float:
 
 
 Measure = Callable[[Run], float | None]
+Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Mean:
-    """Over guests, each of which counts the same, and its 95 % interval."""
+    """Over guests, each of which counts the same, and its 95 % interval where there is one."""
 
     value: float
-    low: float
-    high: float
+    n_guests: int
+    interval: tuple[float, float] | None
 
 
 def mean(runs: Sequence[Run], measure: Measure) -> Mean | None:
-    """By resampling the runs of each guest. None without any."""
+    """Of these guests: the interval resamples the runs of each. None without any."""
     values = list(by_guest(runs, measure).values())
     if not values:
         return None
     rng = np.random.default_rng(1)
-    drawn = [rng.choice(each, (_RESAMPLES, len(each))).mean(axis=1) for each in values]
-    low, high = np.percentile(np.mean(drawn, axis=0), (2.5, 97.5))
-    return Mean(float(np.mean([each.mean() for each in values])), float(low), float(high))
+    drawn = np.mean([_means(each, rng) for each in values], axis=0)
+    interval = _interval(drawn) if all(len(each) >= _FEWEST for each in values) else None
+    return Mean(float(np.mean([each.mean() for each in values])), len(values), interval)
 
 
 def change(runs: Sequence[Run], base: Sequence[Run], measure: Measure) -> Mean | None:
-    """By how much it is more than the base, as a share: the mean over the guests of both."""
+    """By how much it is more than the base, as a share: the mean over the guests of both.
+
+    Its interval is for guests like these: it resamples them, and the runs of each.
+    """
     ours, theirs = by_guest(runs, measure), by_guest(base, measure)
     both = [guest for guest in ours if guest in theirs]
     if not both:
         return None
     rng = np.random.default_rng(1)
-
-    def drawn(values: np.ndarray) -> np.ndarray:
-        return rng.choice(values, (_RESAMPLES, len(values))).mean(axis=1)
-
-    ratios = [drawn(ours[guest]) / drawn(theirs[guest]) for guest in both]
-    low, high = np.percentile(np.mean(ratios, axis=0), (2.5, 97.5))
-    value = np.mean([ours[guest].mean() / theirs[guest].mean() for guest in both])
-    return Mean(float(value) - 1, float(low) - 1, float(high) - 1)
+    ratios = np.array([_means(ours[name], rng) / _means(theirs[name], rng) - 1 for name in both])
+    chosen = rng.integers(len(both), size=ratios.shape)
+    drawn = np.take_along_axis(ratios, chosen, axis=0).mean(axis=0)
+    value = np.mean([ours[name].mean() / theirs[name].mean() - 1 for name in both])
+    return Mean(float(value), len(both), _interval(drawn) if len(both) >= _FEWEST else None)
 
 
-def by_guest(runs: Sequence[Run], measure: Measure) -> dict[str, np.ndarray]:
+def _means(values: Values, rng: np.random.Generator) -> Values:
+    return rng.choice(values, (_RESAMPLES, len(values))).mean(axis=1)
+
+
+def _interval(drawn: Values) -> tuple[float, float]:
+    low, high = np.percentile(drawn, (2.5, 97.5))
+    return float(low), float(high)
+
+
+def by_guest(runs: Sequence[Run], measure: Measure) -> dict[str, Values]:
     """Of those that completed."""
     found: dict[str, list[float]] = {}
     for run in runs:

@@ -11,54 +11,66 @@ from operator import attrgetter
 from pathlib import Path
 from statistics import median
 
+import reproduce_text as text
 from reproduce_data import (
     CEILING_S,
     DEFAULT_LIMIT_S,
     GUESTS,
+    TOLERANCE_S,
     Mean,
     Measure,
     Run,
+    by_guest,
     change,
     load,
     mean,
 )
-from reproduce_run import LEAST, POLICIES
+from reproduce_run import AS_MP, LEAST, POLICIES
 
 ARMS = {
     "log": "KVM, dirty log",
     "ring": "KVM, dirty ring",
     "tcg": "TCG",
 }
+THROTTLE = attrgetter("most_throttle_percent")
 TIME, DOWNTIME, BLACKOUT = attrgetter("total_s"), attrgetter("downtime_s"), attrgetter("blackout_s")
 DATA, PASSES = attrgetter("sent_mb"), attrgetter("n_passes")
-RELAXED = (LEAST, "kubevirt-ramp", "relaxed-ceiling")
+RELAXED = (LEAST, AS_MP, "kubevirt-ramp", "relaxed-ceiling")
 THESIS_TIME, THESIS_DATA = -0.22, -0.19
+OURS = ("mp", "best")
+LOW_LIMIT_S = 0.1
 
 
 def report(runs: list[Run]) -> Iterator[str]:
     main = main_runs(runs)
     intensive = [run for run in main if run.guest.is_intensive]
     calm = [run for run in main if not run.guest.is_intensive]
-    yield INTRODUCTION.format(
-        ceiling=CEILING_S, n=len(runs), rounds=1 + max(run.number for run in main)
-    )
+    yield text.INTRODUCTION.format(
+        ceiling=CEILING_S, n=len(runs), qemu=_listed(run.qemu for run in runs),
+        kernel=_listed(run.kernel for run in runs), patience=patience(intensive),
+    )  # fmt: skip
     yield from guests(main)
-    yield MAIN
+    yield text.MAIN.format(
+        tolerance=round(1000 * (DEFAULT_LIMIT_S + TOLERANCE_S)),
+        throttle=_mean(mean(_of(intensive, policy="auto-converge"), THROTTLE), " %", 0),
+    )
     yield from policies(intensive)
     yield "![Success, time and downtime by policy, on the memory-intensive guests](reproduce.png)"
-    yield CLAIM
+    yield text.CLAIM
     yield from against(intensive)
     yield "\n".join(verdicts(intensive, calm, runs))
     yield limit_from_the_start(intensive, calm)
-    yield CALM
+    yield text.CALM
     yield from policies(calm)
-    yield ARMS_TEXT
+    yield text.ARMS
+    yield from lost(runs)
+    yield text.ARMS_TABLE
     yield from arms(runs)
-    yield EACH
+    yield text.EACH
     yield from each(intensive)
-    yield LIMIT_TEXT
+    yield text.LIMIT
     yield from limits(runs)
-    yield DOWNTIME_TEXT
+    yield text.DOWNTIME
     yield from outside(runs)
 
 
@@ -70,6 +82,13 @@ def main_runs(runs: Sequence[Run]) -> list[Run]:
 def changed(runs: Sequence[Run], ours: str, base: str, measure: Measure) -> Mean | None:
     """By how much a policy's figure is more than another's, guest by guest."""
     return change(_of(runs, policy=ours), _of(runs, policy=base), measure)
+
+
+def patience(intensive: Sequence[Run]) -> str:
+    """How many times MP's time it is, by guest."""
+    takes = by_guest(_of(intensive, policy="mp"), TIME)
+    times = [GUESTS[name].patience_s / each.mean() for name, each in takes.items()]
+    return f"{min(times):.1f} to {max(times):.1f}" if times else "several"
 
 
 def guests(runs: Sequence[Run]) -> Iterator[str]:
@@ -92,16 +111,18 @@ def policies(runs: Sequence[Run]) -> Iterator[str]:
     rows = []
     for name in POLICIES:
         own = _of(runs, policy=name)
+        if not own:
+            continue
         rows.append((
-            _bold(name), _success(own), _mean(mean(own, TIME), " s"),
+            _bold(name), _success(own), _guests(own), _mean(mean(own, TIME), " s"),
             _mean(mean(own, DATA), " MB", 0), _mean(mean(own, DOWNTIME), " s"),
             _mean(mean(own, BLACKOUT), " s"), _mean(mean(own, PASSES), "", 0),
             str(sum(run.is_early for run in own)), str(sum(run.is_over for run in own)),
             str(sum(not run.intact for run in own)),
         ))  # fmt: skip
     yield from table(
-        ("policy", "moved", "total time", "data", "downtime, QEMU's", "from outside", "passes",
-         "early", "over", "not whole"), rows,
+        ("policy", "moved", "means over", "total time", "data", "downtime, QEMU's",
+         "from outside", "passes", "early", "over", "not whole"), rows,
     )  # fmt: skip
 
 
@@ -117,30 +138,36 @@ def against(runs: Sequence[Run]) -> Iterator[str]:
 def verdicts(intensive: Sequence[Run], calm: Sequence[Run], runs: Sequence[Run]) -> Iterator[str]:
     stock = _of(intensive, policy="stock")
     yield _goal("stock moves none of the intensive guests", not any(r.completed for r in stock),
-                _success(stock))  # fmt: skip
-    for name in ("mp", "best"):
+                _success(stock), stock)  # fmt: skip
+    for name in OURS:
         own = _of(intensive, policy=name)
-        yield _goal(f"`{name}` moves all of them", all(r.completed for r in own), _success(own))
+        yield _goal(
+            f"`{name}` moves all of them", all(r.completed for r in own), _success(own), own
+        )
         for measure, goal, what in ((TIME, THESIS_TIME, "time"), (DATA, THESIS_DATA, "data")):
             said = changed(intensive, name, LEAST, measure)
-            yield _goal(f"`{name}` takes at least {-goal:.0%} less {what} than `{LEAST}`",
-                        said is not None and said.value <= goal, _change(said))  # fmt: skip
-    for name in ("mp", "best"):
+            is_met = said is not None and said.value <= goal
+            less = f"at least {-goal:.0%} less {what} than `{LEAST}`"
+            yield _goal(f"`{name}` takes {less}, in the mean", is_met, _change(said), own)
+    more = changed(intensive, "best", "mp", TIME)
+    yield _goal("`best` takes less time than `mp`", more is not None and more.value < 0,
+                _change(more), _of(intensive, policy="best"))  # fmt: skip
+    for name in OURS:
         own = _of(calm, policy=name)
-        early = [run for run in own if run.is_early]
-        text = "; ".join(sorted({f"{r.guest.name}, {r.downtime_s:.2f} s" for r in early}))
-        yield _goal(f"`{name}` stops none of the others early, nor above {DEFAULT_LIMIT_S:g} s",
-                    not early, text or f"none of {len(own)}")  # fmt: skip
-    for name in ("mp", "best"):
-        own = [run for run in runs if run.policy == name and run.completed]
-        over = [
-            f"{run.guest.name} ({run.arm}), {run.downtime_s:.2f} s" for run in own if run.is_over
-        ]
+        early = sorted({f"{r.guest.name}, {r.downtime_s:.2f} s" for r in own if r.is_early})
+        yield _goal(f"`{name}` stops none of the others early", not early,
+                    "; ".join(early) or f"none of {len(own)}", own)  # fmt: skip
+    seen = [run for run in runs if run.arm != "ring"]
+    for name in OURS:
+        own = [run for run in _of(seen, policy=name) if run.completed]
+        over = [f"{run.guest.name} ({run.arm})" for run in own if run.is_over]
         yield _goal(f"`{name}` never exceeds the ceiling", not over,
-                    "; ".join(over) or f"none of {len(own)}")  # fmt: skip
-    kvm = [run for run in runs if run.arm == "log"]
-    lost = sum(not run.intact for run in kvm)
-    yield _goal("no data are lost (KVM, dirty log)", not lost, f"{lost} of {len(kvm)}")
+                    "; ".join(over) or f"none of {len(own)} (without the dirty ring, see below)",
+                    own)  # fmt: skip
+    for arm, what in ARMS.items():
+        own = _of(runs, arm=arm)
+        lost = sum(not run.intact for run in own)
+        yield _goal(f"no data are lost, {what}", not lost, f"{lost} of {len(own)}", own)
 
 
 def limit_from_the_start(intensive: Sequence[Run], calm: Sequence[Run]) -> str:
@@ -149,9 +176,29 @@ def limit_from_the_start(intensive: Sequence[Run], calm: Sequence[Run]) -> str:
     times = {name: changed(intensive, name, base, TIME) for name in ("mp", "best")}
     downtimes = {name: _mean(mean(_of(calm, policy=name), DOWNTIME), " s")
                  for name in (base, "mp", "best", "stock")}  # fmt: skip
-    return LIMIT_FROM_THE_START.format(
+    return text.LIMIT_FROM_THE_START.format(
         mp=_change(times["mp"]), best=_change(times["best"]), relaxed=downtimes[base],
         calm_mp=downtimes["mp"], calm_best=downtimes["best"], stock=downtimes["stock"],
+    )  # fmt: skip
+
+
+def lost(runs: Sequence[Run]) -> Iterator[str]:
+    """Which guests did not arrive whole: ours against what traces nothing."""
+    rows = []
+    for arm, what in ARMS.items():
+        moved = [run for run in _of(runs, arm=arm) if run.completed]
+        low = [run for run in moved if run.last_limit_s < LOW_LIMIT_S]
+        parts = (
+            [run for run in moved if run.policy not in OURS and run not in low],
+            [run for run in moved if run.policy in OURS and run not in low],
+            low,
+        )
+        rows.append(
+            (what, *(f"{sum(not r.intact for r in part)} of {len(part)}" for part in parts))
+        )
+    yield from table(
+        ("not whole", "untraced", "traced (mp, best)",
+         f"limit below {1000 * LOW_LIMIT_S:.0f} ms (best)"), rows,
     )  # fmt: skip
 
 
@@ -250,6 +297,14 @@ def _of(
     ]
 
 
+def _listed(words: Iterable[str]) -> str:
+    return ", ".join(sorted(set(words) - {""}))
+
+
+def _guests(runs: Sequence[Run]) -> str:
+    return f"{len({run.guest.name for run in runs if run.completed})} guests"
+
+
 def _success(runs: Sequence[Run]) -> str:
     return f"{sum(run.completed for run in runs)} of {len(runs)}"
 
@@ -257,97 +312,30 @@ def _success(runs: Sequence[Run]) -> str:
 def _mean(value: Mean | None, unit: str, digits: int = 2) -> str:
     if value is None:
         return ""
-    low, high = f"{value.low:.{digits}f}", f"{value.high:.{digits}f}"
-    return f"{value.value:.{digits}f}{unit} ({low} to {high})"
+    said = f"{value.value:.{digits}f}{unit}"
+    if value.interval is None:
+        return said
+    low, high = (f"{each:.{digits}f}" for each in value.interval)
+    return said if low == high else f"{said} ({low} to {high})"
 
 
 def _change(value: Mean | None) -> str:
     if value is None:
         return "no guest that both move"
-    return f"{value.value:+.0%} ({value.low:+.0%} to {value.high:+.0%})"
+    if value.interval is None:
+        return f"{value.value:+.0%}"
+    low, high = value.interval
+    return f"{value.value:+.0%} ({low:+.0%} to {high:+.0%})"
 
 
 def _bold(name: str) -> str:
     return f"**{name}**" if name in ("mp", "best") else name
 
 
-def _goal(what: str, is_met: bool, said: str) -> str:
+def _goal(what: str, is_met: bool, said: str, runs: Sequence[Run]) -> str:
+    if not runs:
+        return f"- **Open**: {what}: nothing of it has run."
     return f"- **{'Met' if is_met else 'Missed'}**: {what}: {said}."
-
-
-INTRODUCTION = """\
-# MP on real QEMU-KVM, reproduced
-
-<!-- Made by benches/reproduce_report.py; do not edit. -->
-
-{n} live migrations of real guests between two unpatched QEMUs (7.2), over a rate-limited link,
-each by [`mempattern migrate`](migrate.md) with one policy. `make reproduce` does it all again;
-the raw results, pass by pass and decision by decision, are in `benches/results/reproduce.jsonl`.
-Every guest meets every policy once a round, in random order; {rounds} rounds.
-
-Everybody may stop the guest for {ceiling:g} s and not longer. A migration that takes longer than
-20 s (Linux guests: 40 s), some five times what MP takes, is cancelled and counts as failed.
-`best` watches its guest for four seconds before it starts; that is not in its time. Only `mp` and
-`best` look at pages, so only their guests are traced.
-
-- `stock`: QEMU's own limit of 300 ms. `auto-converge`: QEMU's own throttling, with its defaults.
-- `relaxed-least`: the smallest limit (in steps of a tenth of a second) with which this guest was
-  seen to migrate in time, found beforehand by up to four migrations that are not counted here.
-  Nobody knows it in practice. `relaxed-ceiling`: the limit is as high as the ceiling allows, from
-  the start.
-- `kubevirt-ramp`, `kubevirt-stall`: KubeVirt's two, as [policies.md](policies.md) has them, but
-  with clocks a tenth as long. They are made for guests of many gigabytes; theirs would wait
-  longer between two steps than our small guests take to migrate.
-
-The processor here is a virtual one and its KVM a paravirtual one: ratios carry over to hardware,
-seconds do not. *Least limit* is what `relaxed-least` has for a guest."""
-MAIN = """\
-## Memory-intensive guests
-
-KVM with the dirty log; the Linux guests under TCG. Means over guests of those that completed,
-with 95 % intervals. *From outside* is for how long the guest's own step counter stood still, read
-in the memory of both processes (Linux: a character every 5 ms on a serial port). *Early*: above
-300 ms. *Over*: above the ceiling. *Not whole*: the guest's memory was wrong afterwards (the model
-of the program, page by page; the Linux guests check their data themselves)."""
-CLAIM = """\
-## The thesis's claim
-
-It has MP take 22 % less time and about 19 % less data than a QEMU whose downtime limit was
-relaxed until the migration ended. Each guest is compared with itself; only guests that both move
-count."""
-LIMIT_FROM_THE_START = """\
-**A limit as high as the ceiling from the start** moves every intensive guest sooner still:
-against it `mp`'s time is {mp}, and `best`'s {best}. MP spends passes on watching; `best` knows
-beforehand, and sets nearly that limit, 2 % below for safety. What the high limit costs is paid by
-the guests that did not need it: it stops them for {relaxed}, where `best` does for {calm_best},
-`mp` for {calm_mp} and stock for {stock}. So who knows that a guest is intensive need not watch
-it, and who does not know should not relax."""
-CALM = """\
-## Guests that are not memory intensive"""
-ARMS_TEXT = """\
-## By how QEMU sees the writes
-
-The guest program's guests. *Not whole* under the dirty ring and under TCG is QEMU's doing, as
-`stock` and `relaxed-ceiling` show, which trace nothing and leave QEMU to itself:
-
-- **Dirty ring.** The paravirtual KVM of this machine puts a page of its own into the ring at every
-  exit. The ring overflows, though it has its most entries (65536; the kernel warns of it in
-  `kvm_dirty_ring_push`), and QEMU loses writes. The figures below are of guests that arrived
-  broken, and compare no policies. The ring as such is covered where our own code reads it
-  ([embedding.md](embedding.md), `csrc/kvm/ring.c`).
-- **TCG.** QEMU 7.2 loses a guest's last writes in some migrations under TCG
-  ([migrate.md](migrate.md)). A guest that has few of them to lose, or is lucky, stays whole."""
-EACH = """\
-## Each memory-intensive guest"""
-LIMIT_TEXT = """\
-## How well QEMU keeps its downtime limit
-
-Whoever set it; without the dirty ring. The controller stays 7 %, and at least 25 ms, below the
-ceiling for what QEMU gets wrong, since its measure of the bandwidth is up to 100 ms old."""
-DOWNTIME_TEXT = """\
-## QEMU's downtime and the one seen from outside
-
-By how much the second is longer."""
 
 
 def main() -> None:

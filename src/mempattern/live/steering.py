@@ -14,8 +14,8 @@ NO_DEFERRAL = (
     "QEMU cannot be told to leave pages for later: a policy that defers pages works in replays only"
 )
 _HEADROOM_SHARE, _HEADROOM_S = 0.07, 0.025
-"""Of 121 real migrations 120 stood still for no longer than their limit and the larger of these:
-QEMU's measure of the bandwidth goes up and down, and stopping takes its time (docs/migrate.md)."""
+"""QEMU's measure of the bandwidth goes up and down, and stopping takes its time: hardly a migration
+stands still for longer than its limit and the larger of these (docs/reproduce.md)."""
 
 _ROUNDED_MS = 1e-6
 GENTLEST, STRONGEST = 1, 99
