@@ -9,10 +9,14 @@ import fcntl
 import functools
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+sys.path.append(str(Path(__file__).parent.parent / "benches"))
+import instructions
 
 from mempattern import kernels
 from mempattern.sources import doctor
@@ -82,12 +86,16 @@ def _experiment_problem():
     return f"these are not installed: apt-get install {' '.join(missing)}" if missing else None
 
 
+_callgrind_problem = functools.cache(instructions.problem)
+
+
 _PROBLEM = {
     "kvm": _kvm_problem,
     "qemu": _qemu_problem,
     "uffd": _uffd_problem,
     "soft_dirty": _soft_dirty_problem,
     "experiment": _experiment_problem,
+    "callgrind": _callgrind_problem,
 }
 
 
@@ -142,6 +150,13 @@ def soft_dirty():
 def experiment():
     """Skips where the experiment on real QEMUs lacks something."""
     if problem := _experiment_problem():
+        pytest.skip(problem)
+
+
+@pytest.fixture(scope="session")
+def callgrind():
+    """Skips where instructions cannot be counted, or not as those that are kept were."""
+    if problem := _callgrind_problem():
         pytest.skip(problem)
 
 
