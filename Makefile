@@ -3,6 +3,9 @@
 #   make demo    watch a real KVM guest's memory
 #   make test    all tests; what lacks a program says how to install it
 #   make bench   how fast, as ratios measured here; bench-docs keeps them in docs/benchmarks.md
+#   make bench-compare BASE=main    this tree against another revision; BENCH="group_counts or jit"
+#                chooses benches (default: all), ROUNDS says how often
+#   make instructions    count anew the instructions that the tests hold the C core to
 #   make slowdown    how much tracing slows redis-server and QEMU guests down, into docs/tracing-cost.md
 #   make migrations  migrate real guests again and record it (hours; root); make forecast holds the
 #                forecast and MP against these and makes the tables and pictures of the docs;
@@ -18,8 +21,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test test-c test-python bench bench-docs slowdown migrations forecast validate evidence \
-        reproduce corpus lint pictures recordings clean headers
+.PHONY: demo test test-c test-python bench bench-docs bench-compare instructions slowdown \
+        migrations forecast validate evidence reproduce corpus lint pictures recordings clean headers
 
 demo: $(VENV)/ready
 	@$(BIN)/mempattern demo
@@ -62,6 +65,15 @@ bench-docs: $(VENV)/ready
 	$(BIN)/python benches/table.py \
 	    $(addprefix benches/results/,foundation.json verdicts.json replays.json) \
 	    > docs/benchmarks.md
+
+# The second revision is the working tree, with what is not committed.
+BASE   ?= HEAD
+ROUNDS ?= 5
+bench-compare: $(VENV)/ready
+	$(BIN)/python benches/revisions.py "$(BASE)" "$(BENCH)" "$(ROUNDS)"
+
+instructions: $(VENV)/ready
+	$(BIN)/python benches/instructions.py benches/results/instructions.json
 
 slowdown: $(VENV)/ready
 	@mkdir -p benches/results

@@ -11,10 +11,14 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+sys.path.append(str(Path(__file__).parent.parent / "benches"))
+import instructions
 
 from mempattern import kernels
 from mempattern.sources import doctor
@@ -96,6 +100,9 @@ def _libvirt_problem():
     return _qemu_problem()
 
 
+_callgrind_problem = functools.cache(instructions.problem)
+
+
 _PROBLEM = {
     "kvm": _kvm_problem,
     "libvirt": _libvirt_problem,
@@ -103,6 +110,7 @@ _PROBLEM = {
     "uffd": _uffd_problem,
     "soft_dirty": _soft_dirty_problem,
     "experiment": _experiment_problem,
+    "callgrind": _callgrind_problem,
 }
 
 
@@ -164,6 +172,13 @@ def soft_dirty():
 def experiment():
     """Skips where the experiment on real QEMUs lacks something."""
     if problem := _experiment_problem():
+        pytest.skip(problem)
+
+
+@pytest.fixture(scope="session")
+def callgrind():
+    """Skips where instructions cannot be counted, or not as those that are kept were."""
+    if problem := _callgrind_problem():
         pytest.skip(problem)
 
 
