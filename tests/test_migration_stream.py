@@ -24,6 +24,7 @@ BUSY = "pattern=uniform pages=4000 seed=5 rate=8000"
 IDLE = "pattern=idle pages=16"
 N_PAGES = 4000
 SLOW_BPS = 8e6  # 1949 pages a second
+ENDED = ("cancelled", "failed")  # a guest that gets no processor is calm, and ends it
 
 
 @pytest.fixture(autouse=True)
@@ -216,7 +217,7 @@ def test_settings_are_put_back(guest):
             assert (during["downtime-limit"], during["max-bandwidth"]) == (1, 20_000_000)
         assert settings(process, qmp) == before
         assert ask(process, qmp, "query-status")["status"] == "running"
-        assert ask(process, qmp, "query-migrate")["status"] == "cancelled"
+        assert ask(process, qmp, "query-migrate")["status"] in ENDED
 
 
 @of_guests(IDLE, accels=("tcg", "kvm"))
@@ -280,8 +281,10 @@ def test_the_reader_is_killed(guest):
 
 @of_guests(BUSY, IDLE)
 def test_the_reader_and_its_keeper_are_killed(guest):
-    """Then nobody can put the settings back; but the guest runs, and does not migrate."""
+    """Then nobody can put the settings back; but the guest runs, and does not migrate. Who comes
+    next does not take them for the guest's own."""
     process, qmp = guest
+    parameters, capabilities = settings(process, qmp)
 
     def both(reader, keepers):
         reader.send_signal(signal.SIGSTOP)
@@ -295,6 +298,28 @@ def test_the_reader_and_its_keeper_are_killed(guest):
             assert time.monotonic() < deadline
             time.sleep(0.05)
         assert runs
+        if ask(process, qmp, "query-migrate-parameters")["downtime-limit"] == 1:
+            with pytest.raises(QMPError, match="settings of a MigrationStream"):
+                MigrationStream(qmp, process.pid)
+        while ask(process, qmp, "query-migrate").get("status") not in (None, *ENDED):
+            assert time.monotonic() < deadline
+        ask(process, qmp, "migrate-set-capabilities", capabilities=capabilities)
+        ask(process, qmp, "migrate-set-parameters",
+            **{name: parameters[name] for name in ("downtime-limit", "max-bandwidth")})  # fmt: skip
+
+
+@of_guests(BUSY)
+def test_the_whole_service_is_told_to_end(guest):
+    """As systemd does: SIGTERM for all its processes."""
+    process, qmp = guest
+    before = settings(process, qmp)
+
+    def terminate(reader, keepers):
+        for pid in [*keepers, reader.pid]:
+            os.kill(pid, signal.SIGTERM)
+
+    for _ in kill_readers(process, qmp, 3, terminate):
+        assert is_left_alone(process, qmp, before) is True
 
 
 @of_guests(BUSY)

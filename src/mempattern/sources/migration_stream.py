@@ -150,8 +150,7 @@ class MigrationStream(Source):
             self._is_closed = True
             is_over = self._end is not None
             self._changed.notify_all()
-        if not is_over:
-            self._outgoing.cancel()
+        if not is_over and self._outgoing.cancel():
             self._reader.join(_CANCEL_S)
         self._shut()
         self._reader.join()
