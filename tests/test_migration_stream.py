@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -306,6 +307,49 @@ def test_the_reader_and_its_keeper_are_killed(guest):
         ask(process, qmp, "migrate-set-capabilities", capabilities=capabilities)
         ask(process, qmp, "migrate-set-parameters",
             **{name: parameters[name] for name in ("downtime-limit", "max-bandwidth")})  # fmt: skip
+
+
+FORKING_READER = """
+import os, sys, time
+from mempattern.sources import MigrationStream
+source = MigrationStream(sys.argv[1], int(sys.argv[2]), 20e6)
+if os.fork() == 0:
+    source.close()
+    print(os.getpid(), flush=True)
+    time.sleep(60)
+    os._exit(0)
+while True:
+    source.collect()
+"""
+
+
+@of_guests(BUSY)
+def test_a_child_that_the_reader_forked_does_not_hold_it_up(guest):
+    process, qmp = guest
+    before = settings(process, qmp)
+    with forking_reader(process, qmp) as (reader, child):
+        reader.kill()
+        reader.wait()
+        assert is_left_alone(process, qmp, before, seconds=30) is True
+        os.kill(child, 0)
+
+
+@contextmanager
+def forking_reader(process, qmp):
+    """A reader, and a child of it that is there yet after it and has closed its own."""
+    reader = subprocess.Popen(
+        [sys.executable, "-c", FORKING_READER, str(qmp), str(process.pid)],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        child = int(reader.stdout.readline())
+        try:
+            yield reader, child
+        finally:
+            os.kill(child, signal.SIGKILL)
+    finally:
+        reader.kill()
+        reader.communicate()
 
 
 @of_guests(BUSY)

@@ -2,7 +2,7 @@
 
 What was changed in QEMU must be put back also when this process is killed. So a child of it, the
 keeper (`keeper.py`), is told what to put back before anything is changed, and does it once its
-standard input ends.
+standard input ends, which no forked child may hold open.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from mempattern._closing import close_in_children
 from mempattern.errors import QMPError
 from mempattern.qemu.qmp import QMP
 
@@ -192,7 +193,9 @@ def _start_keeper() -> subprocess.Popen[str]:
         text=True,
         start_new_session=True,  # a Ctrl-C at the terminal is not for it
     )
+    assert keeper.stdin is not None
     assert keeper.stdout is not None
+    close_in_children(keeper.stdin)
     if keeper.stdout.readline() != READY:
         keeper.communicate()
         raise QMPError("the process that would put QEMU's settings back could not be started")
