@@ -1,6 +1,7 @@
 """What of QEMU's settings is changed for a migration to here, and put back; QEMU is a script."""
 
 import os
+import socket
 
 import pytest
 from fake_qmp import FakeQemu, active
@@ -24,9 +25,10 @@ def with_capabilities(fake):
     return fake
 
 
-def outgoing(qmp):
-    with open(os.devnull) as nothing:
-        return OutgoingStream(qmp, os.getpid(), nothing.fileno(), 10_000_000)
+def outgoing(qmp, into=None):
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        return OutgoingStream(qmp, os.getpid(), into or theirs, 10_000_000)
 
 
 @pytest.mark.parametrize("later", [{}, LATER, PLAIN])
@@ -91,6 +93,32 @@ def test_only_the_own_migration_is_cancelled(qmp):
         stream.end()
     assert fake.names().count("migrate_cancel") == 1
     assert fake.parameters["downtime-limit"] == 300
+
+
+class Hesitant(FakeQemu):
+    """It migrates, but does not say so."""
+
+    def _do(self, name, arguments):
+        said = super()._do(name, arguments)
+        return None if name == "migrate" else said
+
+
+def test_a_migration_that_began_unsaid_is_ended(qmp):
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+
+    def until_shut(_):
+        try:
+            return {"status": "active" if ours.recv(1) else "failed"}
+        except BlockingIOError:
+            return {"status": "active"}
+
+    fake = with_capabilities(Hesitant(until_shut))
+    before = dict(fake.parameters), dict(fake.capabilities)
+    with ours, theirs, fake.in_thread(qmp), pytest.raises(QMPError, match="does not answer"):
+        outgoing(qmp, theirs)
+    assert fake.started
+    assert (fake.parameters, fake.capabilities) == before
 
 
 def test_qemu_that_is_gone_is_nothing_to_put_back(qmp):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -41,7 +42,7 @@ _PLAIN = {
 
 
 class OutgoingStream:
-    """A migration of the QEMU of process `pid` into `descriptor`, under way once this is made.
+    """A migration of the QEMU of process `pid` into the socket `into`, under way once this is made.
 
     QEMU looks for written pages when less is left to send than it sends in 1 ms: the downtime limit
     is set to that, and every capability but return-path is switched off. `end` puts it all back.
@@ -50,7 +51,7 @@ class OutgoingStream:
     """
 
     def __init__(
-        self, qmp: str | os.PathLike[str], pid: int, descriptor: int, bandwidth_Bps: int
+        self, qmp: str | os.PathLike[str], pid: int, into: socket.socket, bandwidth_Bps: int
     ) -> None:
         self._keeper = _start_keeper()
         try:
@@ -63,9 +64,10 @@ class OutgoingStream:
                 # The limit is set first and put back last: it tells who comes that all is borrowed.
                 session.execute("migrate-set-parameters", **wanted["parameters"])
                 _set_capabilities(session, wanted["capabilities"])
-                session.hand_over(_FILE, descriptor)
+                session.hand_over(_FILE, into.fileno())
                 session.execute("migrate", uri=f"fd:{_FILE}")
         except BaseException:
+            into.shutdown(socket.SHUT_RDWR)  # it may be under way, its answer be late
             self._keeper.communicate()
             raise
 

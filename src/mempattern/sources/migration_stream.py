@@ -79,7 +79,7 @@ class MigrationStream(Source):
         with theirs:
             self._socket.settimeout(None)
             try:
-                self._outgoing = OutgoingStream(qmp_socket, pid, theirs.fileno(), bandwidth)
+                self._outgoing = OutgoingStream(qmp_socket, pid, theirs, bandwidth)
             except BaseException:
                 self._socket.close()
                 raise
