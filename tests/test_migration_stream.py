@@ -19,7 +19,7 @@ from mempattern.sources import MigrationStream
 
 pytestmark = pytest.mark.usefixtures("qemu")
 
-STRIDE = "pattern=stride stride=97 pages=4000 rate=1700"
+STRIDE = "pattern=stride stride=97 pages=4000 rate=1400"
 STEADY = "pattern=uniform pages=4000 seed=5 rate=2900"
 BUSY = "pattern=uniform pages=4000 seed=5 rate=8000"
 IDLE = "pattern=idle pages=16"
@@ -91,11 +91,16 @@ def program_pages(interval):
 # ---- what it says -------------------------------------------------------------------------------
 
 
-def passes_of(process, qmp, count):
+def partial_passes(process, qmp, count):
+    """The first so many in succession without a tenth of the pages or more."""
+    seen = []
     with MigrationStream(qmp, process.pid, SLOW_BPS) as source:
-        seen = [program_pages(interval) for interval in source.intervals(count=count)]
-        assert source.passes > count == len(seen)
-    return seen
+        for interval in source.intervals(count=40):
+            pages = program_pages(interval)
+            seen = [*seen, pages] if len(pages) < 0.9 * N_PAGES else []
+            if len(seen) == count:
+                return seen
+    raise AssertionError("QEMU got no time to send more than the guest writes")
 
 
 @of_guests(STRIDE, accels=("tcg", "kvm"))
@@ -103,13 +108,12 @@ def test_each_pass_begins_with_the_step_after_the_last_one_of_the_pass_before(gu
     """The guest writes every page once in 4000 steps: none is missing, none is in two passes.
 
     Apart from a page that is left at a pass's end, and from what QEMU does not find under TCG (see
-    docs/streams.md). It writes somewhat less than is sent, so that passes do not have all pages.
+    docs/streams.md). It writes less than is sent, so that passes do not have all pages.
     """
     number = {page: step for step, page in enumerate(guest_steps(STRIDE, N_PAGES))}
-    seen = [{number[page] for page in pages} for pages in passes_of(*guest, 6)]
     most = 1 if "kvm" in request.node.name else 20
-    runs = [one_run(steps, most) for steps in seen if len(steps) < 0.9 * N_PAGES]
-    assert len(runs) >= 3
+    seen = partial_passes(*guest, 4)
+    runs = [one_run({number[page] for page in pages}, most) for pages in seen]
     for (_, last), (first, _) in itertools.pairwise(runs):
         assert abs((first - last - 1 + N_PAGES // 2) % N_PAGES - N_PAGES // 2) <= most
 
