@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,12 +19,13 @@ from mempattern.sources import MigrationStream
 
 pytestmark = pytest.mark.usefixtures("qemu")
 
-STRIDE = "pattern=stride stride=97 pages=4000 rate=1700"
+STRIDE = "pattern=stride stride=97 pages=4000 rate=1400"
 STEADY = "pattern=uniform pages=4000 seed=5 rate=2900"
 BUSY = "pattern=uniform pages=4000 seed=5 rate=8000"
 IDLE = "pattern=idle pages=16"
 N_PAGES = 4000
 SLOW_BPS = 8e6  # 1949 pages a second
+ENDED = ("cancelled", "failed")  # a guest that gets no processor is calm, and ends it
 
 
 @pytest.fixture(autouse=True)
@@ -89,11 +91,16 @@ def program_pages(interval):
 # ---- what it says -------------------------------------------------------------------------------
 
 
-def passes_of(process, qmp, count):
+def partial_passes(process, qmp, count):
+    """The first so many in succession without a tenth of the pages or more."""
+    seen = []
     with MigrationStream(qmp, process.pid, SLOW_BPS) as source:
-        seen = [program_pages(interval) for interval in source.intervals(count=count)]
-        assert source.passes > count == len(seen)
-    return seen
+        for interval in source.intervals(count=40):
+            pages = program_pages(interval)
+            seen = [*seen, pages] if len(pages) < 0.9 * N_PAGES else []
+            if len(seen) == count:
+                return seen
+    raise AssertionError("QEMU got no time to send more than the guest writes")
 
 
 @of_guests(STRIDE, accels=("tcg", "kvm"))
@@ -101,13 +108,12 @@ def test_each_pass_begins_with_the_step_after_the_last_one_of_the_pass_before(gu
     """The guest writes every page once in 4000 steps: none is missing, none is in two passes.
 
     Apart from a page that is left at a pass's end, and from what QEMU does not find under TCG (see
-    docs/streams.md). It writes somewhat less than is sent, so that passes do not have all pages.
+    docs/streams.md). It writes less than is sent, so that passes do not have all pages.
     """
     number = {page: step for step, page in enumerate(guest_steps(STRIDE, N_PAGES))}
-    seen = [{number[page] for page in pages} for pages in passes_of(*guest, 6)]
     most = 1 if "kvm" in request.node.name else 20
-    runs = [one_run(steps, most) for steps in seen if len(steps) < 0.9 * N_PAGES]
-    assert len(runs) >= 3
+    seen = partial_passes(*guest, 4)
+    runs = [one_run({number[page] for page in pages}, most) for pages in seen]
     for (_, last), (first, _) in itertools.pairwise(runs):
         assert abs((first - last - 1 + N_PAGES // 2) % N_PAGES - N_PAGES // 2) <= most
 
@@ -216,7 +222,7 @@ def test_settings_are_put_back(guest):
             assert (during["downtime-limit"], during["max-bandwidth"]) == (1, 20_000_000)
         assert settings(process, qmp) == before
         assert ask(process, qmp, "query-status")["status"] == "running"
-        assert ask(process, qmp, "query-migrate")["status"] == "cancelled"
+        assert ask(process, qmp, "query-migrate")["status"] in ENDED
 
 
 @of_guests(IDLE, accels=("tcg", "kvm"))
@@ -280,8 +286,10 @@ def test_the_reader_is_killed(guest):
 
 @of_guests(BUSY, IDLE)
 def test_the_reader_and_its_keeper_are_killed(guest):
-    """Then nobody can put the settings back; but the guest runs, and does not migrate."""
+    """Then nobody can put the settings back; but the guest runs, and does not migrate. Who comes
+    next does not take them for the guest's own."""
     process, qmp = guest
+    parameters, capabilities = settings(process, qmp)
 
     def both(reader, keepers):
         reader.send_signal(signal.SIGSTOP)
@@ -295,6 +303,71 @@ def test_the_reader_and_its_keeper_are_killed(guest):
             assert time.monotonic() < deadline
             time.sleep(0.05)
         assert runs
+        if ask(process, qmp, "query-migrate-parameters")["downtime-limit"] == 1:
+            with pytest.raises(QMPError, match="settings of a MigrationStream"):
+                MigrationStream(qmp, process.pid)
+        while ask(process, qmp, "query-migrate").get("status") not in (None, *ENDED):
+            assert time.monotonic() < deadline
+        ask(process, qmp, "migrate-set-capabilities", capabilities=capabilities)
+        ask(process, qmp, "migrate-set-parameters",
+            **{name: parameters[name] for name in ("downtime-limit", "max-bandwidth")})  # fmt: skip
+
+
+FORKING_READER = """
+import os, sys, time
+from mempattern.sources import MigrationStream
+source = MigrationStream(sys.argv[1], int(sys.argv[2]), 20e6)
+if os.fork() == 0:
+    source.close()
+    print(os.getpid(), flush=True)
+    time.sleep(60)
+    os._exit(0)
+while True:
+    source.collect()
+"""
+
+
+@of_guests(BUSY)
+def test_a_child_that_the_reader_forked_does_not_hold_it_up(guest):
+    process, qmp = guest
+    before = settings(process, qmp)
+    with forking_reader(process, qmp) as (reader, child):
+        reader.kill()
+        reader.wait()
+        assert is_left_alone(process, qmp, before, seconds=30) is True
+        os.kill(child, 0)
+
+
+@contextmanager
+def forking_reader(process, qmp):
+    """A reader, and a child of it that is there yet after it and has closed its own."""
+    reader = subprocess.Popen(
+        [sys.executable, "-c", FORKING_READER, str(qmp), str(process.pid)],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        child = int(reader.stdout.readline())
+        try:
+            yield reader, child
+        finally:
+            os.kill(child, signal.SIGKILL)
+    finally:
+        reader.kill()
+        reader.communicate()
+
+
+@of_guests(BUSY)
+def test_the_whole_service_is_told_to_end(guest):
+    """As systemd does: SIGTERM for all its processes."""
+    process, qmp = guest
+    before = settings(process, qmp)
+
+    def terminate(reader, keepers):
+        for pid in [*keepers, reader.pid]:
+            os.kill(pid, signal.SIGTERM)
+
+    for _ in kill_readers(process, qmp, 3, terminate):
+        assert is_left_alone(process, qmp, before) is True
 
 
 @of_guests(BUSY)

@@ -212,6 +212,10 @@ REFUSED = {
     "not a stream": (b"QEVN" + bytes(4), "does not begin"),
     "an old stream": (struct.pack(">II", 0x5145564D, 2), "version is 2"),
     "a block device": (w.HEADER + w.section_start(3, "block", 1), '"block"'),
+    "virtio-mem's early section": (
+        w.HEADER + b"\x04" + w.section_start(7, "0000:00:03.0/virtio-mem-device-early", 1)[1:],
+        "virtio-mem-device-early",
+    ),
     "another version": (w.HEADER + w.section_start(version=3), "version 3, and not 4"),
     "an unknown section type": (w.HEADER + b"\x55", "0x55"),
     "an unknown section": (PART[:-4] + struct.pack(">I", 9), "number 9"),

@@ -7,15 +7,32 @@ is to be cancelled. If its input ends without that, the migration's socket is cl
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import sys
 
-from mempattern.qemu.stream import CANCEL, put_back
+from mempattern.qemu.stream import CANCEL, READY, put_back
+
+
+def main() -> bool:
+    """Whether something was not put back."""
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):  # a whole service is told to end
+        signal.signal(number, signal.SIG_IGN)
+    _say(READY)
+    task = sys.stdin.readline()
+    if not task.endswith("\n"):  # refused, or killed before anything was changed
+        return False
+    problem = put_back(**json.loads(task), is_to_cancel=sys.stdin.readline() == CANCEL)
+    _say(problem)
+    return bool(problem)
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(BrokenPipeError):  # it was killed
+        os.write(1, text.encode())
+
 
 if __name__ == "__main__":
-    task = sys.stdin.readline()
-    if not task.endswith("\n"):  # killed before it had said all, and so before it changed anything
-        sys.exit(0)
-    problem = put_back(**json.loads(task), is_to_cancel=sys.stdin.readline() == CANCEL)
-    print(problem)
-    sys.exit(bool(problem))
+    sys.exit(main())

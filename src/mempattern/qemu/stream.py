@@ -2,67 +2,88 @@
 
 What was changed in QEMU must be put back also when this process is killed. So a child of it, the
 keeper (`keeper.py`), is told what to put back before anything is changed, and does it once its
-standard input ends.
+standard input ends, which no forked child may hold open.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from mempattern._closing import close_in_children
 from mempattern.errors import QMPError
 from mempattern.qemu.qmp import QMP
 
 _FILE = "mempattern-stream"
-CANCEL = "cancel\n"
+READY, CANCEL = "ready\n", "cancel\n"
 _GIVE_UP_S = 30.0
 _LOOK_S = 0.02
-_UNDER_WAY = ("setup", "active", "device", "pre-switchover", "cancelling", "wait-unplug")
+_OVER = (None, "none", "completed", "failed", "cancelled")
 
 _ON = "return-path"
 """With it QEMU, having sent all, holds the guest until the receiver says that it has everything, or
 is gone; without, all is over for the guest here once the last bytes lie in the socket."""
 _STAYS = "events"
+_LIMIT = "downtime-limit"
+_LIMIT_MS = 1
+_PLAIN = {
+    "tls-creds": "",
+    "avail-switchover-bandwidth": 0,  # QEMU 8.2: what the downtime limit is multiplied by, if any
+    "mode": "normal",  # 8.2: cpr-reboot stops the guest first
+    "zero-page-detection": "legacy",  # 9.0: with none, zero pages are sent as others
+}
+"""Parameters that would make it another stream, or other passes, where a QEMU has them."""
 
 
 class OutgoingStream:
-    """A migration of the QEMU of process `pid` into `descriptor`, under way once this is made.
+    """A migration of the QEMU of process `pid` into the socket `into`, under way once this is made.
 
     QEMU looks for written pages when less is left to send than it sends in 1 ms: the downtime limit
     is set to that, and every capability but return-path is switched off. `end` puts it all back.
-    Raises `QMPError` if QEMU refuses, its guest does not run, or it migrates already.
+    Raises `QMPError` if QEMU refuses, its guest does not run, it migrates already, or another of
+    these is not at its end.
     """
 
     def __init__(
-        self, qmp: str | os.PathLike[str], pid: int, descriptor: int, bandwidth_Bps: int
+        self, qmp: str | os.PathLike[str], pid: int, into: socket.socket, bandwidth_Bps: int
     ) -> None:
-        with QMP(qmp, pid) as session:
-            _refuse(session)
-            before, wanted = _settings(session, bandwidth_Bps)
-            self._task: dict[str, Any] = {"qmp": os.fspath(qmp), "pid": pid, "before": before}
-            self._keeper = _start_keeper(self._task)
-            try:
-                _apply(session, wanted)
-                session.hand_over(_FILE, descriptor)
+        self._keeper = _start_keeper()
+        try:
+            with QMP(qmp, pid) as session:
+                _refuse(session)
+                before, wanted = _settings(session, bandwidth_Bps)
+                self._task: dict[str, Any] = {"qmp": os.fspath(qmp), "pid": pid, "before": before}
+                if not self._tell(json.dumps(self._task) + "\n"):
+                    raise QMPError("the process that would put QEMU's settings back was killed")
+                # The limit is set first and put back last: it tells who comes that all is borrowed.
+                session.execute("migrate-set-parameters", **wanted["parameters"])
+                _set_capabilities(session, wanted["capabilities"])
+                session.hand_over(_FILE, into.fileno())
                 session.execute("migrate", uri=f"fd:{_FILE}")
-            except BaseException:
-                self._keeper.communicate()
-                raise
+        except BaseException:
+            into.shutdown(socket.SHUT_RDWR)  # it may be under way, its answer be late
+            self._keeper.communicate()
+            raise
 
-    def cancel(self) -> None:
-        """Have QEMU end it. Read on until it does: with its pipe full QEMU may not listen."""
-        pipe = self._keeper.stdin
-        if pipe is not None and not pipe.closed:
-            try:
-                pipe.write(CANCEL)
-                pipe.flush()
-            except OSError:  # the keeper is gone, and the socket's end will do
-                pass
+    def cancel(self) -> bool:
+        """Have QEMU end it, if the keeper lives. Read on until it does: with its pipe full QEMU may
+        not listen."""
+        return self._tell(CANCEL)
+
+    def _tell(self, line: str) -> bool:
+        assert self._keeper.stdin is not None
+        try:
+            self._keeper.stdin.write(line)
+            self._keeper.stdin.flush()
+        except OSError:  # it was killed
+            return False
+        return True
 
     def end(self) -> None:
         """Once the socket is closed: wait until the guest runs and everything is put back.
@@ -87,7 +108,7 @@ def _refuse(session: QMP) -> None:
 
 
 def _migrates(session: QMP) -> bool:
-    return _asked(session, "query-migrate").get("status") in _UNDER_WAY
+    return _asked(session, "query-migrate").get("status") not in _OVER
 
 
 def _asked(session: QMP, command: str) -> dict[str, Any]:
@@ -108,10 +129,15 @@ def _settings(session: QMP, bandwidth_Bps: int) -> tuple[dict[str, Any], dict[st
     wanted = {name: name == _ON for name, state in now.items() if name != _STAYS and state} | {
         _ON: True
     }
-    parameters: dict[str, Any] = {"downtime-limit": 1, "max-bandwidth": bandwidth_Bps}
     has = _asked(session, "query-migrate-parameters")
-    if has.get("tls-creds"):
-        parameters["tls-creds"] = ""
+    if has.get(_LIMIT) == _LIMIT_MS:
+        raise QMPError(
+            "QEMU has the settings of a MigrationStream that is not closed, or was killed with all "
+            "its processes: close it, or set the downtime limit (and max-bandwidth and the "
+            "capabilities) as they should be"
+        )
+    parameters = {name: plain for name, plain in _PLAIN.items() if has.get(name, plain) != plain}
+    parameters |= {_LIMIT: _LIMIT_MS, "max-bandwidth": bandwidth_Bps}
     return (
         {
             "capabilities": {name: now[name] for name in wanted},
@@ -121,11 +147,9 @@ def _settings(session: QMP, bandwidth_Bps: int) -> tuple[dict[str, Any], dict[st
     )
 
 
-def _apply(session: QMP, settings: dict[str, Any]) -> None:
-    """Set these `parameters` and `capabilities`, each by its name."""
-    capabilities = [{"capability": k, "state": v} for k, v in settings["capabilities"].items()]
-    session.execute("migrate-set-parameters", **settings["parameters"])
-    session.execute("migrate-set-capabilities", capabilities=capabilities)
+def _set_capabilities(session: QMP, capabilities: dict[str, bool]) -> None:
+    listed = [{"capability": name, "state": state} for name, state in capabilities.items()]
+    session.execute("migrate-set-capabilities", capabilities=listed)
 
 
 def put_back(qmp: str, pid: int, before: dict[str, Any], is_to_cancel: bool = False) -> str:
@@ -139,9 +163,11 @@ def put_back(qmp: str, pid: int, before: dict[str, Any], is_to_cancel: bool = Fa
             with QMP(qmp, pid, timeout_s=_GIVE_UP_S) as session:
                 if is_to_cancel:
                     session.execute("migrate_cancel")
+                    is_to_cancel = False  # what may come next is somebody else's
                 while _migrates(session):
                     time.sleep(_LOOK_S)
-                _apply(session, before)
+                _set_capabilities(session, before["capabilities"])
+                session.execute("migrate-set-parameters", **before["parameters"])
                 return ""
         except QMPError as error:
             if _is_gone(pid):
@@ -160,7 +186,8 @@ def _is_gone(pid: int) -> bool:
         return False
 
 
-def _start_keeper(task: dict[str, Any]) -> subprocess.Popen[str]:
+def _start_keeper() -> subprocess.Popen[str]:
+    """Raises `QMPError` if it does not come up."""
     keeper = subprocess.Popen(
         [sys.executable, "-m", "mempattern.qemu.keeper"],
         stdin=subprocess.PIPE,
@@ -169,6 +196,9 @@ def _start_keeper(task: dict[str, Any]) -> subprocess.Popen[str]:
         start_new_session=True,  # a Ctrl-C at the terminal is not for it
     )
     assert keeper.stdin is not None
-    keeper.stdin.write(json.dumps(task) + "\n")
-    keeper.stdin.flush()
+    assert keeper.stdout is not None
+    close_in_children(keeper.stdin)
+    if keeper.stdout.readline() != READY:
+        keeper.communicate()
+        raise QMPError("the process that would put QEMU's settings back could not be started")
     return keeper

@@ -16,6 +16,7 @@ import numpy as np
 
 from mempattern import _results
 from mempattern._checks import number_within
+from mempattern._closing import close_in_children
 from mempattern._native import ffi, lib
 from mempattern.errors import ClosedError, QMPError, StreamEnded, StreamError
 from mempattern.interval import Bitmap, Interval, Provenance
@@ -72,11 +73,13 @@ class MigrationStream(Source):
         self._zeros: tuple[Bitmap, ...] = ()
         self._end: Exception | None = None
         self._is_closed = False
+        self._owner = os.getpid()
         self._socket, theirs = socket.socketpair()
+        close_in_children(self._socket)
         with theirs:
             self._socket.settimeout(None)
             try:
-                self._outgoing = OutgoingStream(qmp_socket, pid, theirs.fileno(), bandwidth)
+                self._outgoing = OutgoingStream(qmp_socket, pid, theirs, bandwidth)
             except BaseException:
                 self._socket.close()
                 raise
@@ -142,16 +145,18 @@ class MigrationStream(Source):
     def close(self) -> None:
         """Cancel the migration; wait until the guest runs on and the settings are put back.
 
-        Raises `QMPError` if they could not be. May be called twice.
+        Raises `QMPError` if they could not be. May be called twice; does nothing in a forked child,
+        which has no part in it.
         """
+        if os.getpid() != self._owner:
+            return
         with self._changed:
             if self._is_closed:
                 return
             self._is_closed = True
             is_over = self._end is not None
             self._changed.notify_all()
-        if not is_over:
-            self._outgoing.cancel()
+        if not is_over and self._outgoing.cancel():
             self._reader.join(_CANCEL_S)
         self._shut()
         self._reader.join()
