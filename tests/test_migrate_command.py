@@ -1,9 +1,11 @@
 """`mempattern migrate` over a QEMU that answers by a script: what it prints and how it ends."""
 
 import json
+import subprocess
+import sys
 
 import pytest
-from fake_qmp import MIB, FakeQemu, active, completed
+from fake_qmp import MIB, PARAMETERS, FakeQemu, active, completed
 from rich.console import Console
 
 from mempattern.cli.main import main
@@ -26,6 +28,15 @@ def run(tmp_path, capsys):
         return code, said.out, said.err
 
     return run_
+
+
+def popen(path, *more, **how):
+    """In a process of its own, where signals and a standard output that fails are safe."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "mempattern.cli.main", "migrate", "--qmp", path, "--to",
+         "tcp:there:1", "--max-downtime", "1s", "--policy", "relaxed", *more],
+        stderr=subprocess.PIPE, text=True, **how,
+    )  # fmt: skip
 
 
 def test_lines(run):
@@ -101,3 +112,20 @@ def test_the_live_view():
     text = console.export_text()
     for part in ("90.0 MiB", "944 ms", "16.0 MiB", "downtime limit 700 ms", why, "500 ms, within"):
         assert part in text
+
+
+@pytest.mark.parametrize("how", ["head", "full"])
+@pytest.mark.parametrize(("end", "code"), [(completed(4.5, 380), 0), ({"status": "failed"}, 1)])
+def test_nobody_reads_its_output(how, end, code, tmp_path):
+    """It is followed to its end all the same, and the exit code says where the guest is."""
+    path = str(tmp_path / "qmp")
+    fake = FakeQemu(*LATE, end)
+    with fake.in_thread(path), open("/dev/full", "w") as full:
+        ours = popen(path, "--no-trace", stdout=subprocess.PIPE if how == "head" else full)
+        if how == "head":
+            ours.stdout.close()
+        _, err = ours.communicate(timeout=30)
+    assert ours.returncode == code
+    assert err.count("\n") == 1
+    assert "nothing more is shown" in err
+    assert (fake.parameters, fake.capabilities["events"]) == (PARAMETERS, False)

@@ -68,6 +68,14 @@ def _code(error: Exception) -> int:
     return UNWRITTEN if isinstance(error, Unwritable) else FAILED
 
 
+def flush_stdout() -> None:
+    """For who goes on without its reader."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _drop_stdout()
+
+
 def _drop_stdout() -> None:
     """What it still holds cannot be written, and would be tried again when Python ends."""
     null = os.open(os.devnull, os.O_WRONLY)

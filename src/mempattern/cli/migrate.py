@@ -5,13 +5,22 @@ from __future__ import annotations
 import argparse
 import asyncio
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from mempattern.cli.arguments import quantity
-from mempattern.cli.exits import FAILED, INTERRUPTED, TERMINATED, UNWRITTEN, UsageFault, note
+from mempattern.cli.exits import (
+    FAILED,
+    INTERRUPTED,
+    TERMINATED,
+    UNWRITTEN,
+    UsageFault,
+    flush_stdout,
+    note,
+)
 from mempattern.errors import UsageError
 from mempattern.quantities import parse_bandwidth, parse_duration
 from mempattern.report.migrating import JSONLines, Lines, LiveMigration
@@ -106,9 +115,10 @@ async def _migrate(options: argparse.Namespace) -> int:
             note("mempattern", "ended before the migration was started")
         return _CODES[came[0]]
     finally:
-        if isinstance(view, LiveMigration):
-            view.close()
-    view.ended(result)
+        with suppress(OSError):  # nobody looks any more
+            if isinstance(view, LiveMigration):
+                view.close()
+        flush_stdout()
     if result.trace_failure:
         note("mempattern", result.trace_failure)
     if came and not result.completed:

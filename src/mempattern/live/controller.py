@@ -13,7 +13,7 @@ from mempattern._checks import positive, positive_seconds
 from mempattern.errors import MonitorError, UsageError
 from mempattern.interval import Interval
 from mempattern.live.asking import Asking, in_thread
-from mempattern.live.decisions import Decision, Listener, Passed, Result
+from mempattern.live.decisions import Audience, Decision, Listener, Passed, Result
 from mempattern.live.figures import PRECOPY, UNDER_WAY, Figures
 from mempattern.live.migrator import Guest, Migrator, OnNonconvergence
 from mempattern.live.observing import observe
@@ -86,7 +86,7 @@ class MigrationController:
         self._on_nonconvergence = on_nonconvergence
         self._observe_s, self._traces = observe_s, traces
         self._output, self._force = output, force
-        self._listener = listener or Listener()
+        self._listener = Audience(listener or Listener())
         # QEMU's own is what that policy imitates.
         self._auto_converges = isinstance(policy, AutoConverge)
         self._policy = Policy() if self._auto_converges else policy
@@ -133,7 +133,9 @@ class MigrationController:
                 self._now, self._ceiling_s, tuple(self._decisions), tuple(self._passes),
                 self._failure,
             )  # fmt: skip
-            return replace(result, trace_failure=seen.keep(result))
+            result = replace(result, trace_failure=seen.keep(result))
+            self._listener.ended(result)
+            return result
 
     async def _check(self, migrator: Migrator) -> None:
         starts = self._uri is not None
