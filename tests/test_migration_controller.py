@@ -1,16 +1,20 @@
 """The controller against a QEMU that answers by a script."""
 
 import asyncio
+import gc
+import signal
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 from fake_qmp import MIB, PARAMETERS, FakeQemu, active, completed
 
-from mempattern.errors import QMPError, UsageError
+from mempattern.errors import MonitorError, QMPError, UsageError
 from mempattern.live.controller import MigrationController
 from mempattern.live.decisions import Passed, Result
 from mempattern.live.figures import Figures
+from mempattern.live.guarding import Guard
 from mempattern.live.record import from_meta, to_meta
 from mempattern.live.steering import highest_limit_s
 from mempattern.migration.policies import NOTHING, Action, Policy
@@ -268,3 +272,64 @@ def test_the_last_of_many_passes_fit_into_a_trace(monkeypatch):
     assert [one["number"] for one in last] == list(range(1000 - len(last), 1000))
     assert 300 < len(last) < 1000
     assert from_meta({}) is None
+
+
+@pytest.mark.parametrize("how", ["refused", "silent"])
+def test_let_go_while_qemu_does_not_answer(how, tmp_path, monkeypatch):
+    """It is let go soon, and what was changed is the guard's."""
+    monkeypatch.setattr("mempattern.live.controller._PUT_BACK_S", 0.3)
+    unraised, hangs = [], asyncio.Event()
+
+    def hang(fake):
+        hangs.set()
+        if how == "refused":
+            fake.refuse["query-migrate-parameters"] = "not now"
+        else:
+            fake.is_silent = True
+
+    fake = FakeQemu(*slowly(*PASSES[:3]), hang)
+
+    async def run():
+        asyncio.get_running_loop().set_exception_handler(lambda _, said: unraised.append(said))
+        path = str(tmp_path / "qmp")
+        async with fake.serving(path):
+            controller = MigrationController(
+                path, "tcp:there:1", Answers(Action(0.8)), max_downtime_s=1, traces=False
+            )
+            running = asyncio.create_task(controller.run())
+            await hangs.wait()
+            running.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asyncio.wait_for(running, 5)
+            assert controller.is_under_way
+            assert fake.parameters["downtime-limit"] == 800
+            fake.refuse, fake.is_silent, fake.script = {}, False, [completed()]
+            for _ in range(100):
+                if fake.parameters == PARAMETERS and not fake.capabilities["events"]:
+                    return
+                await asyncio.sleep(0.05)
+        raise AssertionError(fake.parameters)
+
+    asyncio.run(run())
+    gc.collect()
+    assert not unraised
+
+
+def test_a_guard_that_is_stopped(monkeypatch):
+    """Nobody waits for it: not for room in its pipe, and not for its end."""
+    monkeypatch.setattr("mempattern.live.guarding._END_S", 0.2)
+    guard = Guard()
+    guard.tell({"parameters": {}})
+    process = guard._process
+    process.send_signal(signal.SIGSTOP)
+    try:
+        with pytest.raises(MonitorError, match="stopped"):
+            for _ in range(100):
+                guard.tell({"parameters": {"x" * 2000: [1, [2]]}})
+        with suppress(MonitorError):
+            guard.tell({})
+        guard.let_go()
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()

@@ -28,6 +28,7 @@ from mempattern.trace.blobs import count_dirty
 _LOOK_S = 0.05
 _FIGURES_S = 2.0
 """The status "completed" comes before the times do, which are 0 until then."""
+_PUT_BACK_S = 2.0
 _LEAST_S, _FULL_SENDS = 60.0, 10
 """Patience: so many times what sending all memory takes, but not less."""
 
@@ -273,8 +274,12 @@ class MigrationController:
     async def _put_back(self) -> None:
         """What cannot be done here is left to the guard."""
         is_over = self._now.status not in UNDER_WAY
-        with suppress(MonitorError, asyncio.CancelledError):
-            await asyncio.shield(self._migrator.put_back(is_over=is_over))
+        work = asyncio.create_task(self._migrator.put_back(is_over=is_over))
+        work.add_done_callback(lambda done: done.cancelled() or done.exception())
+        try:
+            await asyncio.wait([work], timeout=_PUT_BACK_S)
+        finally:
+            work.cancel()
 
     # ---- the policy ------------------------------------------------------------------------------
 
