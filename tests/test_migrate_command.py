@@ -1,6 +1,7 @@
 """`mempattern migrate` over a QEMU that answers by a script: what it prints and how it ends."""
 
 import json
+import socket
 import subprocess
 import sys
 
@@ -98,6 +99,40 @@ def test_no_qemu(tmp_path, capsys):
     gone = str(tmp_path / "gone")
     assert main(["migrate", "--qmp", gone, "--to", "x", "--max-downtime", "1s"]) == 3
     assert "No such file" in capsys.readouterr().err
+
+
+def test_qmp_is_lost_on_the_way(run):
+    """Where the guest is cannot be said."""
+    fake = FakeQemu(*LATE, lambda fake: fake.hang_up())
+    code, _, err = run(fake, "--policy", "stock")
+    assert code == 5
+    assert err.count("\n") == 1
+    assert "QEMU hung up on the QMP socket" in err
+    assert "the migration was under way" in err
+
+
+def test_qemu_ends_on_the_way(tmp_path, capsys):
+    def end(fake):
+        (tmp_path / "qmp").rename(tmp_path / "gone")
+        fake.hang_up()
+        with socket.socket(socket.AF_UNIX) as nobody:
+            nobody.bind(str(tmp_path / "qmp"))
+
+    fake = FakeQemu(*LATE, end)
+    path = str(tmp_path / "qmp")
+    with fake.in_thread(path):
+        code = main(["migrate", "--qmp", path, "--to", "tcp:there:1", "--max-downtime", "1s",
+                     "--no-trace", "--policy", "stock"])  # fmt: skip
+    assert code == 5
+    assert "QEMU has ended" in capsys.readouterr().err
+
+
+def test_a_refusal_to_start(run):
+    fake = FakeQemu()
+    fake.refuse["migrate"] = "Migration is disabled when using feature X"
+    code, _, err = run(fake, "--policy", "stock")
+    assert (code, err.count("\n")) == (3, 1)
+    assert "feature X" in err
 
 
 def test_the_live_view():

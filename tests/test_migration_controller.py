@@ -10,12 +10,13 @@ from contextlib import suppress
 import pytest
 from fake_qmp import MIB, PARAMETERS, FakeQemu, active, completed
 
-from mempattern.errors import MonitorError, QMPError, UsageError
+from mempattern.errors import LostError, MonitorError, QMPError, UsageError
 from mempattern.live.controller import MigrationController
 from mempattern.live.decisions import Passed, Result
 from mempattern.live.figures import Figures
 from mempattern.live.guarding import Guard
 from mempattern.live.record import from_meta, to_meta
+from mempattern.live.session import _ANSWER_S
 from mempattern.live.steering import highest_limit_s
 from mempattern.migration.policies import NOTHING, Action, Policy
 
@@ -38,7 +39,16 @@ class Answers(Policy):
         return self.answers.pop(0) if self.answers else NOTHING
 
 
-def steer(fake, policy, tmp_path, *, uri="tcp:there:1", **more):
+async def settled(fake):
+    """The guard has put all back."""
+    for _ in range(200):
+        if fake.parameters == PARAMETERS and not fake.capabilities["events"]:
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError((fake.parameters, fake.capabilities))
+
+
+def steer(fake, policy, tmp_path, *, uri="tcp:there:1", by_guard=False, **more):
     """The result of a migration steered by the policy; QEMU must be as it was before."""
     more = {"max_downtime_s": 1.0, "traces": False} | more
 
@@ -46,7 +56,11 @@ def steer(fake, policy, tmp_path, *, uri="tcp:there:1", **more):
         path = str(tmp_path / "qmp")
         async with fake.serving(path):
             controller = MigrationController(path, uri, policy, **more)
-            return await asyncio.wait_for(controller.run(), 20)
+            try:
+                return await asyncio.wait_for(controller.run(), 20)
+            finally:
+                if by_guard:
+                    await settled(fake)
 
     before = dict(fake.capabilities)
     try:
@@ -146,14 +160,11 @@ def test_qmp_is_lost_and_the_guard_puts_back_what_was_changed(tmp_path):
             controller = MigrationController(
                 path, "tcp:there:1", Answers(Action(0.8)), max_downtime_s=1, traces=False
             )
-            with pytest.raises(QMPError):
+            with pytest.raises(LostError, match=r"hung up .* it goes on by QEMU's own rules"):
                 await asyncio.wait_for(controller.run(), 20)
             assert fake.started
-            for _ in range(100):
-                if fake.parameters == PARAMETERS and not fake.capabilities["events"]:
-                    return
-                await asyncio.sleep(0.05)
-        raise AssertionError(fake.parameters)
+            assert controller.is_under_way
+            await settled(fake)
 
     asyncio.run(run())
     assert fake.limits() == [800, 300]
@@ -241,7 +252,7 @@ def test_refused(fake, error, match, tmp_path):
 def test_a_refusal_of_qemus_own(tmp_path):
     fake = FakeQemu()
     fake.refuse["migrate"] = "Migration is disabled when using feature X"
-    with pytest.raises(QMPError, match="feature X"):
+    with pytest.raises(QMPError, match="feature X"):  # not lost: it has not begun
         steer(fake, Policy(), tmp_path)
 
 
@@ -304,11 +315,7 @@ def test_let_go_while_qemu_does_not_answer(how, tmp_path, monkeypatch):
             assert controller.is_under_way
             assert fake.parameters["downtime-limit"] == 800
             fake.refuse, fake.is_silent, fake.script = {}, False, [completed()]
-            for _ in range(100):
-                if fake.parameters == PARAMETERS and not fake.capabilities["events"]:
-                    return
-                await asyncio.sleep(0.05)
-        raise AssertionError(fake.parameters)
+            await settled(fake)
 
     asyncio.run(run())
     gc.collect()
@@ -323,13 +330,51 @@ def test_a_guard_that_is_stopped(monkeypatch):
     process = guard._process
     process.send_signal(signal.SIGSTOP)
     try:
-        with pytest.raises(MonitorError, match="stopped"):
+        with suppress(MonitorError):
             for _ in range(100):
                 guard.tell({"parameters": {"x" * 2000: [1, [2]]}})
-        with suppress(MonitorError):
-            guard.tell({})
+        with pytest.raises(MonitorError, match="stopped"):
+            guard.tell({"parameters": {"x" * 2000: [1, [2]]}})
         guard.let_go()
         assert process.poll() is None
     finally:
         process.kill()
         process.wait()
+
+
+def test_qemu_says_nothing_for_longer_than_the_ceiling(tmp_path, monkeypatch):
+    """It may be silent for the whole pause, which QEMU allows to be 2000 s long."""
+    assert _ANSWER_S > 2000
+    monkeypatch.setattr("mempattern.live.controller._SILENCE_S", 0.1)
+    fake = FakeQemu(*PASSES[:2], lambda _: None, completed())
+    with pytest.raises(LostError, match=r"not said for 0\.3 s .* goes on by QEMU's own rules"):
+        steer(fake, Policy(), tmp_path, max_downtime_s=0.2, by_guard=True)
+
+
+def test_qemu_ends_when_the_guest_has_moved(tmp_path):
+    """Its last figures are not there; the guest is."""
+    fake = FakeQemu(*PASSES, completed(at_s=0), lambda fake: fake.hang_up())
+    assert steer(fake, Policy(), tmp_path, by_guard=True).completed
+
+
+def test_is_under_way(tmp_path):
+    seen = []
+
+    def look(step):
+        return lambda _: (seen.append(controllers[0].is_under_way), step)[1]
+
+    controllers = []
+    fake = FakeQemu(*map(look, PASSES), completed())
+
+    async def run():
+        path = str(tmp_path / "qmp")
+        async with fake.serving(path):
+            controllers.append(
+                MigrationController(path, "tcp:x:1", Policy(), max_downtime_s=1, traces=False)
+            )
+            assert not controllers[0].is_under_way
+            await controllers[0].run()
+            assert not controllers[0].is_under_way
+
+    asyncio.run(run())
+    assert seen == [True] * len(PASSES)

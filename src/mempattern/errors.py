@@ -82,6 +82,11 @@ class LibvirtError(MonitorError):
     """libvirt did not answer, knows no such domain, or refused."""
 
 
+class LostError(MonitorError):
+    """Who runs a guest was lost while its migration was under way: what became of it is not known
+    here."""
+
+
 class RingOverflowError(KVMError):
     """A dirty ring was full to the last entry: pages are lost, and the rings of no use any more.
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from mempattern._checks import positive, positive_seconds
-from mempattern.errors import MonitorError, UsageError
+from mempattern.errors import LostError, MonitorError, UsageError
 from mempattern.interval import Interval
 from mempattern.live.asking import Asking, in_thread
 from mempattern.live.decisions import Audience, Decision, Listener, Passed, Result
@@ -26,9 +26,15 @@ from mempattern.migration.policies.qemu import AutoConverge
 from mempattern.trace.blobs import count_dirty
 
 _LOOK_S = 0.05
+_SILENCE_S = 120.0
+"""QEMU answers nobody in the pause; what it may take, and so much more."""
 _FIGURES_S = 2.0
 """The status "completed" comes before the times do, which are 0 until then."""
 _PUT_BACK_S = 2.0
+_GOES_ON = (
+    "the migration was under way, and as long as QEMU lives it goes on by QEMU's own rules, with "
+    "the settings that it had before"
+)
 _LEAST_S, _FULL_SENDS = 60.0, 10
 """Patience: so many times what sending all memory takes, but not less."""
 
@@ -98,8 +104,17 @@ class MigrationController:
         self._failure: str | None = None
         self._is_told = False
         self._now = Figures("none")
-        self.is_under_way = uri is None
-        """The migration was started, and has not ended."""
+        self._is_started = uri is None
+
+    @property
+    def figures(self) -> Figures:
+        """QEMU's last ones; the status is "none" before there were any."""
+        return self._now
+
+    @property
+    def is_under_way(self) -> bool:
+        """The migration was started, and has not ended, as far as is known."""
+        return self._is_started and not self._now.is_over
 
     def cancel(self) -> None:
         """Ask for the migration's end; the guest goes on where it is. `run` returns then."""
@@ -110,6 +125,7 @@ class MigrationController:
 
         If it is cancelled as a task is, the migration goes on without it. Raises `MonitorError`
         (`QMPError`, `LibvirtError`) if who runs the guest does not answer or refuses to start,
+        `LostError`, which is one, if it is lost while the migration is under way,
         `UsageError` for one that cannot be started or steered, `ProcessError` where its memory
         cannot be traced, `TraceError` and `OSError` for the output.
         """
@@ -128,6 +144,10 @@ class MigrationController:
             self._steering = Steering(migrator, self._ceiling_s)
             try:
                 await self._migrate(stack)
+            except MonitorError as error:
+                if not self.is_under_way:
+                    raise
+                raise LostError(f"{error}; {_GOES_ON}") from error
             finally:
                 await self._put_back()
             result = Result(
@@ -157,11 +177,28 @@ class MigrationController:
             return
         if self._uri is not None:
             self._listener.said("migrating")
-            self.is_under_way = True
             await self._watching.iteration()  # the first one begins here
-            await self._migrator.start(self._uri)
+            await self._start(self._uri)
         tasks.append(asyncio.create_task(self._asking.run()))
         await self._follow(task)
+
+    async def _start(self, uri: str) -> None:
+        self._is_started = True
+        try:
+            await self._migrator.start(uri)
+        except MonitorError:  # it refused, or was lost, and may have begun
+            self._is_started = (await self._figures()).status in UNDER_WAY
+            raise
+
+    async def _figures(self) -> Figures:
+        longest_s = self._ceiling_s + _SILENCE_S
+        try:
+            return await asyncio.wait_for(self._migrator.figures(), longest_s)
+        except TimeoutError as error:
+            raise MonitorError(
+                f"QEMU has not said for {longest_s:g} s where the migration stands, as it does in "
+                f"a pause that is longer than was allowed, or when it hangs"
+            ) from error
 
     async def _prepare(self) -> Task:
         """Set what is taken only before a migration; what is known before it."""
@@ -207,7 +244,7 @@ class MigrationController:
         before = self._now
         while True:
             await self._migrator.next_event(_LOOK_S)
-            now = await self._migrator.figures()
+            now = await self._figures()
             if now.status in ("failed", "cancelled"):  # QEMU has forgotten the rest by then
                 now = replace(self._now, status=now.status, error=now.error)
             self._now = now
@@ -267,7 +304,10 @@ class MigrationController:
             if time.monotonic() > deadline:
                 break
             await asyncio.sleep(_LOOK_S)
-            self._now = await self._migrator.figures()
+            try:
+                self._now = await self._figures()
+            except MonitorError:  # the guest has moved, and its QEMU here has ended
+                break
         await self._watching.collect()
         self._listener.looked(self._now)
 

@@ -13,7 +13,6 @@ from typing import Any
 from mempattern.errors import MonitorError
 from mempattern.live import guard
 
-
 _END_S = 2.0
 
 

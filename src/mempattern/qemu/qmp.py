@@ -134,6 +134,19 @@ def silence(path: str) -> str:
     )
 
 
+def hung_up(path: str) -> str:
+    """The sentence for a connection that was lost."""
+    with socket.socket(socket.AF_UNIX) as again:
+        again.setblocking(False)
+        try:
+            again.connect(path)
+        except ConnectionRefusedError:
+            return f"QEMU has ended: nobody serves the QMP socket {path} any more"
+        except OSError:  # others wait to be served, or its name is gone
+            pass
+    return f"QEMU hung up on the QMP socket {path}"
+
+
 def library() -> ModuleType:
     """`qemu.qmp`, imported on use. Raises `QMPError` if it is not installed."""
     try:
