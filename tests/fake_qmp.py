@@ -68,7 +68,7 @@ class FakeQemu:
 
         async def serve(reader, writer):
             async with busy:
-                self.writer = writer
+                self.writer, self.is_silent = writer, False
                 with suppress(ConnectionError, asyncio.IncompleteReadError):
                     await self._serve(reader, writer)
                 writer.close()

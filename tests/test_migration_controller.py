@@ -314,7 +314,7 @@ def test_let_go_while_qemu_does_not_answer(how, tmp_path, monkeypatch):
                 await asyncio.wait_for(running, 5)
             assert controller.is_under_way
             assert fake.parameters["downtime-limit"] == 800
-            fake.refuse, fake.is_silent, fake.script = {}, False, [completed()]
+            fake.refuse, fake.script = {}, [completed()]
             await settled(fake)
 
     asyncio.run(run())
