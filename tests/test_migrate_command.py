@@ -78,6 +78,7 @@ def test_a_failed_one(run):
         (["--policy", "all"], 2, "cannot steer a real migration"),
         (["--policy", "hot-pages"], 2, "works in replays only"),
         (["--policy", "nonesuch"], 2, "there is no policy"),
+        (["--to", ""], 2, "the destination is empty"),
         (["-o", "x.mpt"], 2, "without tracing there is no trace"),
     ],
 )

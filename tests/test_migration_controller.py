@@ -129,8 +129,7 @@ def test_a_policy_that_fails(when, what, tmp_path):
 
     fake = FakeQemu(*slowly(*PASSES), completed())
     if when == "begin":
-        error = type(what) if isinstance(what, BaseException) else UsageError
-        with pytest.raises(error):
+        with pytest.raises(UsageError, match=r"the policy failed before|must return an Action"):
             steer(fake, Failing(), tmp_path)
         assert "migrate" not in fake.names()
         return
@@ -139,6 +138,54 @@ def test_a_policy_that_fails(when, what, tmp_path):
     assert "the policy failed" in result.failure
     assert fake.limits() == [600, 300]
     assert "migrate_cancel" not in fake.names()
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), KeyboardInterrupt()])
+def test_a_policy_that_is_not_begun(error, tmp_path):
+    class Failing(Policy):
+        def begin(self, task):
+            raise error
+
+    with pytest.raises(UsageError, match="the policy failed before the start"):
+        steer(FakeQemu(), Failing(), tmp_path)
+
+
+@pytest.mark.parametrize("poll_s", ["1", None, -1, float("nan")])
+def test_poll_s_that_is_no_time(poll_s, tmp_path):
+    """Before the start nothing is begun; on the way the policy has failed."""
+
+    class Polled(Policy):
+        def begin(self, task):
+            self.poll_s = "1"
+            return Action(0.6)
+
+    fake = FakeQemu(*slowly(*PASSES), completed())
+    result = steer(fake, Polled(), tmp_path)
+    assert "the policy failed: TypeError" in result.failure
+    assert fake.limits() == [600, 300]
+
+    policy = Policy()
+    policy.poll_s = poll_s
+    fake = FakeQemu()
+    with pytest.raises(UsageError, match="poll_s must be a number"):
+        steer(fake, policy, tmp_path)
+    assert fake.log == []
+
+
+def test_a_policy_that_cannot_say_why(tmp_path):
+    class Odd(Answers):
+        @property
+        def why(self):
+            if not self.seen:
+                return 5
+            raise RuntimeError("no words")
+
+    fake = FakeQemu(*slowly(*PASSES), completed())
+    result = steer(fake, Odd(Action(0.5), begin=Action(0.4)), tmp_path)
+    assert [d.why for d in result.decisions] == [
+        "5", "(the policy cannot say why: RuntimeError: no words)",
+    ]  # fmt: skip
+    assert result.failure is None
 
 
 def test_a_policy_that_never_answers(tmp_path):

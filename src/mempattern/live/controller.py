@@ -86,6 +86,8 @@ class MigrationController:
             self._guest = guest
         else:
             self._guest = QMPSocket(guest)
+        if uri is not None and not uri.strip():
+            raise UsageError("the destination is empty: name one, as in tcp:10.0.0.2:4444")
         self._uri = uri
         self._ceiling_s = positive_seconds("max_downtime_s", max_downtime_s)
         self._bandwidth_Bps = bandwidth_Bps and positive("bandwidth_Bps", bandwidth_Bps, "bytes/s")
@@ -231,11 +233,17 @@ class MigrationController:
         """What the policy does before the first page; one that fails here fails the start."""
         if task.observed is not None and self._seen.intervals:
             self._listener.said("playing the migration out")
-        action: Action = await in_thread(self._policy.begin, task)
+        try:
+            action: Action = await in_thread(self._policy.begin, task)
+        except BaseException as error:
+            ours = asyncio.current_task()
+            if ours is not None and ours.cancelling():  # the policy did not raise it
+                raise
+            raise UsageError(f"the policy failed before the start: {_words(error)}") from error
         if not isinstance(action, Action) or not action.give_up or self.is_under_way:
             limit_s = self._steering.limit_s
             did = await self._steering.do(action)
-            self._decide(did, self._policy.why, self._progress(), limit_s)
+            self._decide(did, self._why(), self._progress(), limit_s)
         return action
 
     async def _follow(self, task: Task) -> None:
@@ -261,7 +269,7 @@ class MigrationController:
             if now.number > max(before.number, 1):
                 await self._pass(now, before)
             elif self._failure is None:
-                self._asking.poll(self._progress())
+                await self._poll()
             before = now
             if now.at_s > task.patience_s and not is_late:
                 is_late = True
@@ -323,6 +331,12 @@ class MigrationController:
 
     # ---- the policy ------------------------------------------------------------------------------
 
+    async def _poll(self) -> None:
+        try:
+            self._asking.poll(self._progress())
+        except Exception as error:  # `poll_s` is the policy's, and may change
+            await self._policy_failed(error)
+
     async def _answered(self, action: Action, about: Progress, late_s: float) -> None:
         if self._now.status != "active" or self._failure is not None:
             return
@@ -332,15 +346,20 @@ class MigrationController:
         except MonitorError as error:  # perhaps it has ended meanwhile, and QEMU refuses
             self._listener.said(str(error))
             return
-        self._decide(did, self._policy.why, about, limit_s, late_s)
+        self._decide(did, self._why(), about, limit_s, late_s)
 
     async def _policy_failed(self, error: BaseException) -> None:
         """QEMU goes on by itself, as it would have without a policy."""
-        words = " ".join(str(error).split())
-        self._failure = f"the policy failed: {type(error).__name__}: {words}"
+        self._failure = f"the policy failed: {_words(error)}"
         self._listener.said(self._failure)
         with suppress(MonitorError):
             await self._steering.undo()
+
+    def _why(self) -> str:
+        try:
+            return str(self._policy.why)
+        except Exception as error:  # it is somebody else's code, as all of a policy
+            return f"(the policy cannot say why: {_words(error)})"
 
     def _tell_failure(self) -> None:
         if self._watching.failure is not None and not self._is_told:
@@ -381,3 +400,8 @@ class MigrationController:
         if self._now.status == "active" and self._failure is None:
             self._asking.watch(interval)
         self._listener.saw(interval)
+
+
+def _words(error: BaseException) -> str:
+    said = " ".join(str(error).split())
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
