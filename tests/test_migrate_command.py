@@ -1,5 +1,6 @@
 """`mempattern migrate` over a QEMU that answers by a script: what it prints and how it ends."""
 
+import errno
 import json
 import socket
 import subprocess
@@ -10,8 +11,10 @@ from fake_qmp import MIB, PARAMETERS, FakeQemu, active, completed
 from rich.console import Console
 
 from mempattern.cli.main import main
+from mempattern.errors import ProcessError, TraceError
 from mempattern.live.decisions import Decision, Passed, Result
 from mempattern.live.figures import Figures
+from mempattern.live.over_qmp import QMPSocket
 from mempattern.report.migrating import LiveMigration
 
 PENDING = 90 * MIB
@@ -20,11 +23,12 @@ LATE = [active(n, PENDING, at_s=n) for n in range(1, 4)]
 
 @pytest.fixture
 def run(tmp_path, capsys):
-    def run_(fake, *more):
+    def run_(fake, *more, traces=False):
+        more += () if traces else ("--no-trace",)
         path = str(tmp_path / "qmp")
         with fake.in_thread(path):
             code = main(["migrate", "--qmp", path, "--to", "tcp:there:1", "--max-downtime", "1s",
-                         "--no-trace", *more])  # fmt: skip
+                         *more])  # fmt: skip
         said = capsys.readouterr()
         return code, said.out, said.err
 
@@ -134,6 +138,28 @@ def test_a_refusal_to_start(run):
     code, _, err = run(fake, "--policy", "stock")
     assert (code, err.count("\n")) == (3, 1)
     assert "feature X" in err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (TraceError("x.mpt cannot be written: disk full"), 4, ["x.mpt cannot be written"]),
+        (ProcessError(errno.EACCES, "the mappings of process 7: Permission denied"), 3,
+         ["the mappings of process 7", "root", "mempattern doctor", "--no-trace"]),
+    ],
+)  # fmt: skip
+def test_what_keeps_it_from_tracing(error, code, says, run, monkeypatch):
+    """Nothing is begun."""
+
+    def fail(self):
+        raise error
+
+    monkeypatch.setattr(QMPSocket, "ram", fail)
+    fake = FakeQemu()
+    got, _, err = run(fake, traces=True)
+    assert (got, fake.log, err.count("\n")) == (code, [], 1)
+    for part in says:
+        assert part in err
 
 
 def test_the_live_view():

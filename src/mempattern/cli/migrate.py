@@ -17,11 +17,12 @@ from mempattern.cli.exits import (
     INTERRUPTED,
     TERMINATED,
     UNWRITTEN,
+    Unwritable,
     UsageFault,
     flush_stdout,
     note,
 )
-from mempattern.errors import UsageError
+from mempattern.errors import TraceError, UsageError
 from mempattern.quantities import parse_bandwidth, parse_duration
 from mempattern.report.migrating import JSONLines, Lines, LiveMigration
 
@@ -84,6 +85,8 @@ def run(options: argparse.Namespace) -> int:
         return asyncio.run(_migrate(options))
     except UsageError as error:
         raise UsageFault(str(error)) from None
+    except TraceError as error:
+        raise Unwritable(str(error)) from None
 
 
 async def _migrate(options: argparse.Namespace) -> int:

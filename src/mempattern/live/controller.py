@@ -129,7 +129,7 @@ class MigrationController:
         (`QMPError`, `LibvirtError`) if who runs the guest does not answer or refuses to start,
         `LostError`, which is one, if it is lost while the migration is under way,
         `UsageError` for one that cannot be started or steered, `ProcessError` where its memory
-        cannot be traced, `TraceError` and `OSError` for the output.
+        cannot be traced, `TraceError` for the output.
         """
         async with AsyncExitStack() as stack:
             async with self._guest.open() as migrator:  # before anything is traced
