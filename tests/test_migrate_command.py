@@ -2,9 +2,11 @@
 
 import errno
 import json
+import signal
 import socket
 import subprocess
 import sys
+import threading
 
 import pytest
 from fake_qmp import MIB, PARAMETERS, FakeQemu, active, completed
@@ -129,7 +131,23 @@ def test_qemu_ends_on_the_way(tmp_path, capsys):
         code = main(["migrate", "--qmp", path, "--to", "tcp:there:1", "--max-downtime", "1s",
                      "--no-trace", "--policy", "stock"])  # fmt: skip
     assert code == 5
-    assert "QEMU has ended" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "QEMU has ended" in err
+    assert "the guest is lost unless it had arrived" in err
+
+
+def test_let_go_while_qemu_hangs(tmp_path):
+    """The first would cancel, if anybody listened."""
+    hangs = threading.Event()
+    path = str(tmp_path / "qmp")
+    with FakeQemu(*LATE, lambda _: hangs.set()).in_thread(path):
+        ours = popen(path, "--no-trace", stdout=subprocess.DEVNULL)
+        assert hangs.wait(30)
+        ours.send_signal(signal.SIGINT)
+        ours.send_signal(signal.SIGTERM)  # the same one twice might count once
+        _, err = ours.communicate(timeout=30)
+    assert ours.returncode in (130, 143)  # whichever Python saw first
+    assert err == "mempattern: let go; QEMU goes on by its own rules (to end it: migrate_cancel)\n"
 
 
 def test_a_refusal_to_start(run):

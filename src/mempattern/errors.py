@@ -78,6 +78,10 @@ class QMPError(MonitorError):
     """QEMU's monitor did not answer, belongs to another process, or said what makes no sense."""
 
 
+class EndedError(QMPError):
+    """QEMU has ended, and with it the guest, unless that had moved."""
+
+
 class LibvirtError(MonitorError):
     """libvirt did not answer, knows no such domain, or refused."""
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from mempattern._checks import positive, positive_seconds
-from mempattern.errors import LostError, MonitorError, UsageError
+from mempattern.errors import EndedError, LostError, MonitorError, UsageError
 from mempattern.interval import Interval
 from mempattern.live.asking import Asking, in_thread
 from mempattern.live.decisions import Audience, Decision, Listener, Passed, Result
@@ -32,9 +32,9 @@ _FIGURES_S = 2.0
 """The status "completed" comes before the times do, which are 0 until then."""
 _PUT_BACK_S = 2.0
 _GOES_ON = (
-    "the migration was under way, and as long as QEMU lives it goes on by QEMU's own rules, with "
-    "the settings that it had before"
+    "the migration was under way, and goes on by QEMU's own rules with the settings of before"
 )
+_IS_LOST = "the migration was under way, so that the guest is lost unless it had arrived"
 _LEAST_S, _FULL_SENDS = 60.0, 10
 """Patience: so many times what sending all memory takes, but not less."""
 
@@ -149,7 +149,8 @@ class MigrationController:
             except MonitorError as error:
                 if not self.is_under_way:
                     raise
-                raise LostError(f"{error}; {_GOES_ON}") from error
+                then = _IS_LOST if isinstance(error, EndedError) else _GOES_ON
+                raise LostError(f"{error}; {then}") from error
             finally:
                 await self._put_back()
             result = Result(

@@ -64,7 +64,7 @@ class Session:
         except self._qmp.ExecuteError as error:
             raise QMPError(f"the QMP socket {self.path}: {_words(error)}") from error
         except (self._qmp.QMPError, OSError, EOFError, ValueError) as error:
-            raise QMPError(hung_up(self.path)) from error
+            raise hung_up(self.path) from error
 
     def listen(self, names: Iterable[str]) -> Any:
         """From now on QEMU's events of these names: `get()` waits for the next one."""

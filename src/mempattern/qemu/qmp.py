@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from mempattern._checks import positive_seconds
 from mempattern._closing import Closing
-from mempattern.errors import ClosedError, QMPError
+from mempattern.errors import ClosedError, EndedError, QMPError
 
 _T = TypeVar("_T")
 _LEAVE_S = 1.0
@@ -134,17 +134,17 @@ def silence(path: str) -> str:
     )
 
 
-def hung_up(path: str) -> str:
-    """The sentence for a connection that was lost."""
+def hung_up(path: str) -> QMPError:
+    """The error for a connection that was lost."""
     with socket.socket(socket.AF_UNIX) as again:
         again.setblocking(False)
         try:
             again.connect(path)
         except ConnectionRefusedError:
-            return f"QEMU has ended: nobody serves the QMP socket {path} any more"
+            return EndedError(f"QEMU has ended: nobody serves the QMP socket {path} any more")
         except OSError:  # others wait to be served, or its name is gone
             pass
-    return f"QEMU hung up on the QMP socket {path}"
+    return QMPError(f"QEMU hung up on the QMP socket {path}")
 
 
 def library() -> ModuleType:
