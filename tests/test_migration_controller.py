@@ -12,7 +12,7 @@ from fake_qmp import MIB, PARAMETERS, FakeQemu, active, completed
 
 from mempattern.errors import LostError, MonitorError, QMPError, UsageError
 from mempattern.live.controller import MigrationController
-from mempattern.live.decisions import Passed, Result
+from mempattern.live.decisions import Listener, Passed, Result
 from mempattern.live.figures import Figures
 from mempattern.live.guarding import Guard
 from mempattern.live.record import from_meta, to_meta
@@ -425,3 +425,21 @@ def test_is_under_way(tmp_path):
 
     asyncio.run(run())
     assert seen == [True] * len(PASSES)
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError(), SystemExit(1)])
+def test_a_listener_that_raises_is_told_nothing_more(error, tmp_path, caplog):
+    class Leaves(Listener):
+        told = 0
+
+        def looked(self, figures):
+            self.told += 1
+            raise error
+
+    listener = Leaves()
+    fake = FakeQemu(*slowly(*PASSES), completed())
+    result = steer(fake, Answers(Action(0.5)), tmp_path, listener=listener)
+    assert result.completed
+    assert fake.limits() == [500, 300]
+    assert listener.told == 1
+    assert [r.levelname for r in caplog.records if r.name.startswith("mempattern")] == ["WARNING"]

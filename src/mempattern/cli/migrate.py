@@ -136,7 +136,7 @@ async def _migrate(options: argparse.Namespace) -> int:
             note("mempattern", "ended before the migration was started")
         return _CODES[came[0]]
     finally:
-        with suppress(OSError):  # nobody looks any more
+        with suppress(OSError, SystemExit):  # nobody looks any more, and rich exits for it
             if isinstance(view, LiveMigration):
                 view.close()
         flush_stdout()
