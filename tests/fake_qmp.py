@@ -49,7 +49,7 @@ class FakeQemu:
         self.said_before = before or {}
         self.parameters = dict(PARAMETERS)
         self.capabilities = dict.fromkeys(CAPABILITIES, False)
-        self.started = False
+        self.started = self.is_silent = False
         self.log = []
         self.refuse = {}
         self.writer = None
@@ -68,7 +68,7 @@ class FakeQemu:
 
         async def serve(reader, writer):
             async with busy:
-                self.writer = writer
+                self.writer, self.is_silent = writer, False
                 with suppress(ConnectionError, asyncio.IncompleteReadError):
                     await self._serve(reader, writer)
                 writer.close()
@@ -85,6 +85,8 @@ class FakeQemu:
         async for said in _objects(reader):
             name, arguments = said["execute"], said.get("arguments", {})
             answer = {"id": said["id"]} if "id" in said else {}
+            if self.is_silent:
+                continue
             if name in self.refuse:
                 error = {"class": "GenericError", "desc": self.refuse[name]}
                 self._send(writer, **answer, error=error)

@@ -11,12 +11,12 @@ import pytest
 from libvirt_pair import libvirt_pair, until
 
 from mempattern.errors import LibvirtError, MissingPackageError, ProcessError, UsageError
+from mempattern.live import over_libvirt
 from mempattern.live.controller import MigrationController
 from mempattern.live.guarding import Guard
 from mempattern.live.over_libvirt import Domain, DomainMigrator, job_figures
 from mempattern.migration.policies import NOTHING, Action, Policy
 from mempattern.migration.registry import POLICIES
-from mempattern.qemu import over_libvirt
 from mempattern.qemu.ram import qemu_of_uuid
 
 KIND = "kvm" if os.access("/dev/kvm", os.R_OK | os.W_OK) else "qemu"

@@ -116,6 +116,8 @@ def test_what_is_refused_leaves_the_guest_as_it_was(tmp_path):
         with pytest.raises(UsageError, match="replays only"):
             controller(pair, "hot-pages")
         refused(pair, error=TraceError, match="exists", output=tmp_path / "serial")
+        nowhere = tmp_path / "nowhere" / "x.mpt"
+        refused(pair, error=TraceError, match="cannot be written", output=nowhere)
         for name, what in (
             ("background-snapshot", "protects"),
             ("pause-before-switchover", "wait"),
@@ -126,7 +128,7 @@ def test_what_is_refused_leaves_the_guest_as_it_was(tmp_path):
         pair.ask("migrate-set-parameters", **{"max-bandwidth": 0})
         refused(pair, match="max-bandwidth", bandwidth_Bps=None)
         with pytest.raises(QMPError, match="No such file"):
-            asyncio.run(MigrationController(tmp_path / "no", "", Policy(), max_downtime_s=1).run())
+            asyncio.run(MigrationController(tmp_path / "no", "x", Policy(), max_downtime_s=1).run())
         there = MigrationController(pair.target_qmp, "unix:x", POLICIES["mp"](), max_downtime_s=1)
         with pytest.raises(UsageError, match="is to come here"):
             asyncio.run(there.run())

@@ -1,17 +1,22 @@
 """The controller against a QEMU that answers by a script."""
 
 import asyncio
+import gc
+import signal
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 from fake_qmp import MIB, PARAMETERS, FakeQemu, active, completed
 
-from mempattern.errors import QMPError, UsageError
+from mempattern.errors import LostError, MonitorError, QMPError, UsageError
 from mempattern.live.controller import MigrationController
-from mempattern.live.decisions import Passed, Result
+from mempattern.live.decisions import Listener, Passed, Result
 from mempattern.live.figures import Figures
+from mempattern.live.guarding import Guard
 from mempattern.live.record import from_meta, to_meta
+from mempattern.live.session import _ANSWER_S
 from mempattern.live.steering import highest_limit_s
 from mempattern.migration.policies import NOTHING, Action, Policy
 
@@ -34,7 +39,16 @@ class Answers(Policy):
         return self.answers.pop(0) if self.answers else NOTHING
 
 
-def steer(fake, policy, tmp_path, *, uri="tcp:there:1", **more):
+async def settled(fake):
+    """The guard has put all back."""
+    for _ in range(200):
+        if fake.parameters == PARAMETERS and not fake.capabilities["events"]:
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError((fake.parameters, fake.capabilities))
+
+
+def steer(fake, policy, tmp_path, *, uri="tcp:there:1", by_guard=False, **more):
     """The result of a migration steered by the policy; QEMU must be as it was before."""
     more = {"max_downtime_s": 1.0, "traces": False} | more
 
@@ -42,7 +56,11 @@ def steer(fake, policy, tmp_path, *, uri="tcp:there:1", **more):
         path = str(tmp_path / "qmp")
         async with fake.serving(path):
             controller = MigrationController(path, uri, policy, **more)
-            return await asyncio.wait_for(controller.run(), 20)
+            try:
+                return await asyncio.wait_for(controller.run(), 20)
+            finally:
+                if by_guard:
+                    await settled(fake)
 
     before = dict(fake.capabilities)
     try:
@@ -111,8 +129,7 @@ def test_a_policy_that_fails(when, what, tmp_path):
 
     fake = FakeQemu(*slowly(*PASSES), completed())
     if when == "begin":
-        error = type(what) if isinstance(what, BaseException) else UsageError
-        with pytest.raises(error):
+        with pytest.raises(UsageError, match=r"the policy failed before|must return an Action"):
             steer(fake, Failing(), tmp_path)
         assert "migrate" not in fake.names()
         return
@@ -121,6 +138,54 @@ def test_a_policy_that_fails(when, what, tmp_path):
     assert "the policy failed" in result.failure
     assert fake.limits() == [600, 300]
     assert "migrate_cancel" not in fake.names()
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), KeyboardInterrupt()])
+def test_a_policy_that_is_not_begun(error, tmp_path):
+    class Failing(Policy):
+        def begin(self, task):
+            raise error
+
+    with pytest.raises(UsageError, match="the policy failed before the start"):
+        steer(FakeQemu(), Failing(), tmp_path)
+
+
+@pytest.mark.parametrize("poll_s", ["1", None, -1, float("nan")])
+def test_poll_s_that_is_no_time(poll_s, tmp_path):
+    """Before the start nothing is begun; on the way the policy has failed."""
+
+    class Polled(Policy):
+        def begin(self, task):
+            self.poll_s = "1"
+            return Action(0.6)
+
+    fake = FakeQemu(*slowly(*PASSES), completed())
+    result = steer(fake, Polled(), tmp_path)
+    assert "the policy failed: TypeError" in result.failure
+    assert fake.limits() == [600, 300]
+
+    policy = Policy()
+    policy.poll_s = poll_s
+    fake = FakeQemu()
+    with pytest.raises(UsageError, match="poll_s must be a number"):
+        steer(fake, policy, tmp_path)
+    assert fake.log == []
+
+
+def test_a_policy_that_cannot_say_why(tmp_path):
+    class Odd(Answers):
+        @property
+        def why(self):
+            if not self.seen:
+                return 5
+            raise RuntimeError("no words")
+
+    fake = FakeQemu(*slowly(*PASSES), completed())
+    result = steer(fake, Odd(Action(0.5), begin=Action(0.4)), tmp_path)
+    assert [d.why for d in result.decisions] == [
+        "5", "(the policy cannot say why: RuntimeError: no words)",
+    ]  # fmt: skip
+    assert result.failure is None
 
 
 def test_a_policy_that_never_answers(tmp_path):
@@ -142,14 +207,11 @@ def test_qmp_is_lost_and_the_guard_puts_back_what_was_changed(tmp_path):
             controller = MigrationController(
                 path, "tcp:there:1", Answers(Action(0.8)), max_downtime_s=1, traces=False
             )
-            with pytest.raises(QMPError):
+            with pytest.raises(LostError, match=r"hung up .* goes on by QEMU's own rules"):
                 await asyncio.wait_for(controller.run(), 20)
             assert fake.started
-            for _ in range(100):
-                if fake.parameters == PARAMETERS and not fake.capabilities["events"]:
-                    return
-                await asyncio.sleep(0.05)
-        raise AssertionError(fake.parameters)
+            assert controller.is_under_way
+            await settled(fake)
 
     asyncio.run(run())
     assert fake.limits() == [800, 300]
@@ -237,7 +299,7 @@ def test_refused(fake, error, match, tmp_path):
 def test_a_refusal_of_qemus_own(tmp_path):
     fake = FakeQemu()
     fake.refuse["migrate"] = "Migration is disabled when using feature X"
-    with pytest.raises(QMPError, match="feature X"):
+    with pytest.raises(QMPError, match="feature X"):  # not lost: it has not begun
         steer(fake, Policy(), tmp_path)
 
 
@@ -268,3 +330,116 @@ def test_the_last_of_many_passes_fit_into_a_trace(monkeypatch):
     assert [one["number"] for one in last] == list(range(1000 - len(last), 1000))
     assert 300 < len(last) < 1000
     assert from_meta({}) is None
+
+
+@pytest.mark.parametrize("how", ["refused", "silent"])
+def test_let_go_while_qemu_does_not_answer(how, tmp_path, monkeypatch):
+    """It is let go soon, and what was changed is the guard's."""
+    monkeypatch.setattr("mempattern.live.controller._PUT_BACK_S", 0.3)
+    unraised, hangs = [], asyncio.Event()
+
+    def hang(fake):
+        hangs.set()
+        if how == "refused":
+            fake.refuse["query-migrate-parameters"] = "not now"
+        else:
+            fake.is_silent = True
+
+    fake = FakeQemu(*slowly(*PASSES[:3]), hang)
+
+    async def run():
+        asyncio.get_running_loop().set_exception_handler(lambda _, said: unraised.append(said))
+        path = str(tmp_path / "qmp")
+        async with fake.serving(path):
+            controller = MigrationController(
+                path, "tcp:there:1", Answers(Action(0.8)), max_downtime_s=1, traces=False
+            )
+            running = asyncio.create_task(controller.run())
+            await hangs.wait()
+            running.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asyncio.wait_for(running, 5)
+            assert controller.is_under_way
+            assert fake.parameters["downtime-limit"] == 800
+            fake.refuse, fake.script = {}, [completed()]
+            await settled(fake)
+
+    asyncio.run(run())
+    gc.collect()
+    assert not unraised
+
+
+def test_a_guard_that_is_stopped(monkeypatch):
+    """Nobody waits for it: not for room in its pipe, and not for its end."""
+    monkeypatch.setattr("mempattern.live.guarding._END_S", 0.2)
+    guard = Guard()
+    guard.tell({"parameters": {}})
+    process = guard._process
+    process.send_signal(signal.SIGSTOP)
+    try:
+        with suppress(MonitorError):
+            for _ in range(100):
+                guard.tell({"parameters": {"x" * 2000: [1, [2]]}})
+        with pytest.raises(MonitorError, match="stopped"):
+            guard.tell({"parameters": {"x" * 2000: [1, [2]]}})
+        guard.let_go()
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_qemu_says_nothing_for_longer_than_the_ceiling(tmp_path, monkeypatch):
+    """It may be silent for the whole pause, which QEMU allows to be 2000 s long."""
+    assert _ANSWER_S > 2000
+    monkeypatch.setattr("mempattern.live.controller._SILENCE_S", 0.1)
+    fake = FakeQemu(*PASSES[:2], lambda _: None, completed())
+    with pytest.raises(LostError, match=r"not said for 0\.3 s .* goes on by QEMU's own rules"):
+        steer(fake, Policy(), tmp_path, max_downtime_s=0.2, by_guard=True)
+
+
+def test_qemu_ends_when_the_guest_has_moved(tmp_path):
+    """Its last figures are not there; the guest is."""
+    fake = FakeQemu(*PASSES, completed(at_s=0), lambda fake: fake.hang_up())
+    assert steer(fake, Policy(), tmp_path, by_guard=True).completed
+
+
+def test_is_under_way(tmp_path):
+    seen = []
+
+    def look(step):
+        return lambda _: (seen.append(controllers[0].is_under_way), step)[1]
+
+    controllers = []
+    fake = FakeQemu(*map(look, PASSES), completed())
+
+    async def run():
+        path = str(tmp_path / "qmp")
+        async with fake.serving(path):
+            controllers.append(
+                MigrationController(path, "tcp:x:1", Policy(), max_downtime_s=1, traces=False)
+            )
+            assert not controllers[0].is_under_way
+            await controllers[0].run()
+            assert not controllers[0].is_under_way
+
+    asyncio.run(run())
+    assert seen == [True] * len(PASSES)
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError(), SystemExit(1)])
+def test_a_listener_that_raises_is_told_nothing_more(error, tmp_path, caplog):
+    class Leaves(Listener):
+        told = 0
+
+        def looked(self, figures):
+            self.told += 1
+            raise error
+
+    listener = Leaves()
+    fake = FakeQemu(*slowly(*PASSES), completed())
+    result = steer(fake, Answers(Action(0.5)), tmp_path, listener=listener)
+    assert result.completed
+    assert fake.limits() == [500, 300]
+    assert listener.told == 1
+    assert [r.levelname for r in caplog.records if r.name.startswith("mempattern")] == ["WARNING"]

@@ -29,6 +29,7 @@ def test_a_wheel_imports_from_an_empty_directory(tmp_path):
     assert "mempattern/_native.abi3.so" in names
     assert "mempattern/sample/demo.mpt" in names
     assert "mempattern/py.typed" in names
+    assert "mempattern_commands.py" in names
     assert not [name for name in names if "meson" in name or name.endswith((".c", ".pyc"))]
 
     alone = tmp_path / "site"
@@ -97,3 +98,19 @@ def test_the_c_example_compiles(tmp_path):
          f"-I{ROOT / 'csrc/include'}", str(source)],
         check=True,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("command", ["mempattern", "trace"])
+def test_ctrl_c_while_it_is_imported(command):
+    program = f"""
+import builtins, sys, mempattern_commands
+real = builtins.__import__
+def interrupt(name, *more):
+    if name == "numpy":
+        raise KeyboardInterrupt
+    return real(name, *more)
+builtins.__import__ = interrupt
+sys.exit(mempattern_commands.{command}())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")

@@ -78,8 +78,17 @@ class QMPError(MonitorError):
     """QEMU's monitor did not answer, belongs to another process, or said what makes no sense."""
 
 
+class EndedError(QMPError):
+    """QEMU has ended, and with it the guest, unless that had moved."""
+
+
 class LibvirtError(MonitorError):
     """libvirt did not answer, knows no such domain, or refused."""
+
+
+class LostError(MonitorError):
+    """Who runs a guest was lost while its migration was under way: what became of it is not known
+    here."""
 
 
 class RingOverflowError(KVMError):

@@ -7,12 +7,13 @@ import os
 import sys
 from collections.abc import Callable
 
-from mempattern.errors import MempatternError, MonitorError, ProcessError
+from mempattern.errors import LostError, MempatternError, MonitorError, ProcessError
 
 FAILED = 1
 USAGE = 2
 UNTRACEABLE = 3
 UNWRITTEN = 4
+LOST = 5
 INTERRUPTED = 130
 """After Ctrl-C, as shells have it."""
 TERMINATED = 143
@@ -60,12 +61,22 @@ def guard(program: str, action: Callable[[], int]) -> int:
 def _code(error: Exception) -> int:
     if isinstance(error, UsageFault):
         return USAGE
+    if isinstance(error, LostError):
+        return LOST
     if isinstance(error, ProcessError | MonitorError):
         return UNTRACEABLE
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         _drop_stdout()
         return UNWRITTEN
     return UNWRITTEN if isinstance(error, Unwritable) else FAILED
+
+
+def flush_stdout() -> None:
+    """For who goes on without its reader."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _drop_stdout()
 
 
 def _drop_stdout() -> None:

@@ -5,24 +5,48 @@ from __future__ import annotations
 import argparse
 import asyncio
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from mempattern.cli.arguments import quantity
-from mempattern.cli.exits import FAILED, INTERRUPTED, TERMINATED, UNWRITTEN, UsageFault, note
-from mempattern.errors import UsageError
+from mempattern.cli.exits import (
+    FAILED,
+    INTERRUPTED,
+    TERMINATED,
+    UNWRITTEN,
+    Unwritable,
+    UsageFault,
+    flush_stdout,
+    note,
+)
+from mempattern.errors import TraceError, UsageError
 from mempattern.quantities import parse_bandwidth, parse_duration
 from mempattern.report.migrating import JSONLines, Lines, LiveMigration
 
 _CODES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
 
+_EPILOG = """\
+exit codes:
+  0    the guest has moved
+  1    it has not: the migration failed or was cancelled, and the guest is at the source
+  2    wrong usage, or a migration that cannot be steered; nothing was begun
+  3    QEMU or libvirt does not answer or refuses, or the guest cannot be traced; nothing was begun
+  4    the trace cannot be written, and nothing was begun; or the guest has moved, and not all is in
+       the trace
+  5    QEMU or libvirt was lost on the way; the migration goes on without us if QEMU lives
+  130  Ctrl-C, 143 SIGTERM: cancelled, and the guest is at the source; with --attach, or pressed
+       twice, let go: the migration goes on without us
+"""
+
 
 def add_to(commands: Any) -> None:
     migrate = commands.add_parser(
-        "migrate", help="migrate a running QEMU guest, steered by a policy", description=__doc__
-    )
+        "migrate", help="migrate a running QEMU guest, steered by a policy", description=__doc__,
+        epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     add = migrate.add_argument
     which = migrate.add_mutually_exclusive_group(required=True)
     which.add_argument("--qmp", metavar="SOCKET", help="where QEMU, 7.2 or later, serves QMP")
@@ -61,6 +85,8 @@ def run(options: argparse.Namespace) -> int:
         return asyncio.run(_migrate(options))
     except UsageError as error:
         raise UsageFault(str(error)) from None
+    except TraceError as error:
+        raise Unwritable(str(error)) from None
 
 
 async def _migrate(options: argparse.Namespace) -> int:
@@ -88,10 +114,11 @@ async def _migrate(options: argparse.Namespace) -> int:
 
     def take(number: signal.Signals) -> None:
         came.append(number)
-        if options.attach or len(came) > 1 or not controller.is_under_way:
-            running.cancel()
-        else:
+        may_cancel = controller.is_under_way and not options.attach
+        if len(came) == 1 and (may_cancel or controller.figures.is_over):
             controller.cancel()
+        else:
+            running.cancel()
 
     loop = asyncio.get_running_loop()
     for number in _CODES:
@@ -102,13 +129,17 @@ async def _migrate(options: argparse.Namespace) -> int:
         if controller.is_under_way:
             how = f"virsh domjobabort {options.domain}" if domain else "migrate_cancel"
             note("mempattern", f"let go; QEMU goes on by its own rules (to end it: {how})")
+        elif controller.figures.is_over:
+            note("mempattern", f"the migration had ended: {controller.figures.status}")
+            return 0 if controller.figures.status == "completed" else FAILED
         else:
             note("mempattern", "ended before the migration was started")
         return _CODES[came[0]]
     finally:
-        if isinstance(view, LiveMigration):
-            view.close()
-    view.ended(result)
+        with suppress(OSError, SystemExit):  # nobody looks any more, and rich exits for it
+            if isinstance(view, LiveMigration):
+                view.close()
+        flush_stdout()
     if result.trace_failure:
         note("mempattern", result.trace_failure)
     if came and not result.completed:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
+from mempattern._checks import number_within
 from mempattern.interval import Interval
 from mempattern.migration.policies.base import Action, Policy, Progress
 
@@ -44,6 +46,7 @@ class Asking:
 
     Its argument is the action, what the policy was asked about, and how many seconds ago.
     Whatever the policy or `act` raises ends it, and is given to `failed`.
+    Raises `UsageError` for a `poll_s` that is no number of seconds.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Asking:
         failed: Callable[[BaseException], Awaitable[None]],
     ) -> None:
         self._policy, self._act, self._failed = policy, act, failed
+        number_within("a policy's poll_s", policy.poll_s, 0, math.inf, "seconds")
         self._is_watched = type(policy).watch is not Policy.watch
         self._questions: asyncio.Queue[tuple[Callable[..., Any], Any, float]] = asyncio.Queue()
         self._polled_s = 0.0

@@ -10,10 +10,10 @@ from dataclasses import replace
 from typing import Any
 
 from mempattern._checks import positive, positive_seconds
-from mempattern.errors import MonitorError, UsageError
+from mempattern.errors import EndedError, LostError, MonitorError, UsageError
 from mempattern.interval import Interval
 from mempattern.live.asking import Asking, in_thread
-from mempattern.live.decisions import Decision, Listener, Passed, Result
+from mempattern.live.decisions import Audience, Decision, Listener, Passed, Result
 from mempattern.live.figures import PRECOPY, UNDER_WAY, Figures
 from mempattern.live.migrator import Guest, Migrator, OnNonconvergence
 from mempattern.live.observing import observe
@@ -26,8 +26,15 @@ from mempattern.migration.policies.qemu import AutoConverge
 from mempattern.trace.blobs import count_dirty
 
 _LOOK_S = 0.05
+_SILENCE_S = 120.0
+"""QEMU answers nobody in the pause; what it may take, and so much more."""
 _FIGURES_S = 2.0
 """The status "completed" comes before the times do, which are 0 until then."""
+_PUT_BACK_S = 2.0
+_GOES_ON = (
+    "the migration was under way, and goes on by QEMU's own rules with the settings of before"
+)
+_IS_LOST = "the migration was under way, so that the guest is lost unless it had arrived"
 _LEAST_S, _FULL_SENDS = 60.0, 10
 """Patience: so many times what sending all memory takes, but not less."""
 
@@ -79,6 +86,8 @@ class MigrationController:
             self._guest = guest
         else:
             self._guest = QMPSocket(guest)
+        if uri is not None and not uri.strip():
+            raise UsageError("the destination is empty: name one, as in tcp:10.0.0.2:4444")
         self._uri = uri
         self._ceiling_s = positive_seconds("max_downtime_s", max_downtime_s)
         self._bandwidth_Bps = bandwidth_Bps and positive("bandwidth_Bps", bandwidth_Bps, "bytes/s")
@@ -86,7 +95,7 @@ class MigrationController:
         self._on_nonconvergence = on_nonconvergence
         self._observe_s, self._traces = observe_s, traces
         self._output, self._force = output, force
-        self._listener = listener or Listener()
+        self._listener = Audience(listener or Listener())
         # QEMU's own is what that policy imitates.
         self._auto_converges = isinstance(policy, AutoConverge)
         self._policy = Policy() if self._auto_converges else policy
@@ -97,8 +106,17 @@ class MigrationController:
         self._failure: str | None = None
         self._is_told = False
         self._now = Figures("none")
-        self.is_under_way = uri is None
-        """The migration was started, and has not ended."""
+        self._is_started = uri is None
+
+    @property
+    def figures(self) -> Figures:
+        """QEMU's last ones; the status is "none" before there were any."""
+        return self._now
+
+    @property
+    def is_under_way(self) -> bool:
+        """The migration was started, and has not ended, as far as is known."""
+        return self._is_started and not self._now.is_over
 
     def cancel(self) -> None:
         """Ask for the migration's end; the guest goes on where it is. `run` returns then."""
@@ -109,8 +127,9 @@ class MigrationController:
 
         If it is cancelled as a task is, the migration goes on without it. Raises `MonitorError`
         (`QMPError`, `LibvirtError`) if who runs the guest does not answer or refuses to start,
+        `LostError`, which is one, if it is lost while the migration is under way,
         `UsageError` for one that cannot be started or steered, `ProcessError` where its memory
-        cannot be traced, `TraceError` and `OSError` for the output.
+        cannot be traced, `TraceError` for the output.
         """
         async with AsyncExitStack() as stack:
             async with self._guest.open() as migrator:  # before anything is traced
@@ -127,13 +146,20 @@ class MigrationController:
             self._steering = Steering(migrator, self._ceiling_s)
             try:
                 await self._migrate(stack)
+            except MonitorError as error:
+                if not self.is_under_way:
+                    raise
+                then = _IS_LOST if isinstance(error, EndedError) else _GOES_ON
+                raise LostError(f"{error}; {then}") from error
             finally:
                 await self._put_back()
             result = Result(
                 self._now, self._ceiling_s, tuple(self._decisions), tuple(self._passes),
                 self._failure,
             )  # fmt: skip
-            return replace(result, trace_failure=seen.keep(result))
+            result = replace(result, trace_failure=seen.keep(result))
+            self._listener.ended(result)
+            return result
 
     async def _check(self, migrator: Migrator) -> None:
         starts = self._uri is not None
@@ -154,11 +180,28 @@ class MigrationController:
             return
         if self._uri is not None:
             self._listener.said("migrating")
-            self.is_under_way = True
             await self._watching.iteration()  # the first one begins here
-            await self._migrator.start(self._uri)
+            await self._start(self._uri)
         tasks.append(asyncio.create_task(self._asking.run()))
         await self._follow(task)
+
+    async def _start(self, uri: str) -> None:
+        self._is_started = True
+        try:
+            await self._migrator.start(uri)
+        except MonitorError:  # it refused, or was lost, and may have begun
+            self._is_started = (await self._figures()).status in UNDER_WAY
+            raise
+
+    async def _figures(self) -> Figures:
+        longest_s = self._ceiling_s + _SILENCE_S
+        try:
+            return await asyncio.wait_for(self._migrator.figures(), longest_s)
+        except TimeoutError as error:
+            raise MonitorError(
+                f"QEMU has not said for {longest_s:g} s where the migration stands, as it does in "
+                f"a pause that is longer than was allowed, or when it hangs"
+            ) from error
 
     async def _prepare(self) -> Task:
         """Set what is taken only before a migration; what is known before it."""
@@ -191,11 +234,17 @@ class MigrationController:
         """What the policy does before the first page; one that fails here fails the start."""
         if task.observed is not None and self._seen.intervals:
             self._listener.said("playing the migration out")
-        action: Action = await in_thread(self._policy.begin, task)
+        try:
+            action: Action = await in_thread(self._policy.begin, task)
+        except BaseException as error:
+            ours = asyncio.current_task()
+            if ours is not None and ours.cancelling():  # the policy did not raise it
+                raise
+            raise UsageError(f"the policy failed before the start: {_words(error)}") from error
         if not isinstance(action, Action) or not action.give_up or self.is_under_way:
             limit_s = self._steering.limit_s
             did = await self._steering.do(action)
-            self._decide(did, self._policy.why, self._progress(), limit_s)
+            self._decide(did, self._why(), self._progress(), limit_s)
         return action
 
     async def _follow(self, task: Task) -> None:
@@ -204,7 +253,7 @@ class MigrationController:
         before = self._now
         while True:
             await self._migrator.next_event(_LOOK_S)
-            now = await self._migrator.figures()
+            now = await self._figures()
             if now.status in ("failed", "cancelled"):  # QEMU has forgotten the rest by then
                 now = replace(self._now, status=now.status, error=now.error)
             self._now = now
@@ -221,7 +270,7 @@ class MigrationController:
             if now.number > max(before.number, 1):
                 await self._pass(now, before)
             elif self._failure is None:
-                self._asking.poll(self._progress())
+                await self._poll()
             before = now
             if now.at_s > task.patience_s and not is_late:
                 is_late = True
@@ -264,17 +313,30 @@ class MigrationController:
             if time.monotonic() > deadline:
                 break
             await asyncio.sleep(_LOOK_S)
-            self._now = await self._migrator.figures()
+            try:
+                self._now = await self._figures()
+            except MonitorError:  # the guest has moved, and its QEMU here has ended
+                break
         await self._watching.collect()
         self._listener.looked(self._now)
 
     async def _put_back(self) -> None:
         """What cannot be done here is left to the guard."""
         is_over = self._now.status not in UNDER_WAY
-        with suppress(MonitorError, asyncio.CancelledError):
-            await asyncio.shield(self._migrator.put_back(is_over=is_over))
+        work = asyncio.create_task(self._migrator.put_back(is_over=is_over))
+        work.add_done_callback(lambda done: done.cancelled() or done.exception())
+        try:
+            await asyncio.wait([work], timeout=_PUT_BACK_S)
+        finally:
+            work.cancel()
 
     # ---- the policy ------------------------------------------------------------------------------
+
+    async def _poll(self) -> None:
+        try:
+            self._asking.poll(self._progress())
+        except Exception as error:  # `poll_s` is the policy's, and may change
+            await self._policy_failed(error)
 
     async def _answered(self, action: Action, about: Progress, late_s: float) -> None:
         if self._now.status != "active" or self._failure is not None:
@@ -285,15 +347,20 @@ class MigrationController:
         except MonitorError as error:  # perhaps it has ended meanwhile, and QEMU refuses
             self._listener.said(str(error))
             return
-        self._decide(did, self._policy.why, about, limit_s, late_s)
+        self._decide(did, self._why(), about, limit_s, late_s)
 
     async def _policy_failed(self, error: BaseException) -> None:
         """QEMU goes on by itself, as it would have without a policy."""
-        words = " ".join(str(error).split())
-        self._failure = f"the policy failed: {type(error).__name__}: {words}"
+        self._failure = f"the policy failed: {_words(error)}"
         self._listener.said(self._failure)
         with suppress(MonitorError):
             await self._steering.undo()
+
+    def _why(self) -> str:
+        try:
+            return str(self._policy.why)
+        except Exception as error:  # it is somebody else's code, as all of a policy
+            return f"(the policy cannot say why: {_words(error)})"
 
     def _tell_failure(self) -> None:
         if self._watching.failure is not None and not self._is_told:
@@ -334,3 +401,8 @@ class MigrationController:
         if self._now.status == "active" and self._failure is None:
             self._asking.watch(interval)
         self._listener.saw(interval)
+
+
+def _words(error: BaseException) -> str:
+    said = " ".join(str(error).split())
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__

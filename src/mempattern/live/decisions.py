@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 from mempattern.interval import Interval
 from mempattern.live.figures import Figures
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,10 @@ class Result:
 
 
 class Listener:
-    """Told of a migration as it goes on, in the event loop; override what is of interest."""
+    """Told of a migration as it goes on, in the event loop; override what is of interest.
+
+    One that raises is told nothing more, and the migration goes on.
+    """
 
     def said(self, text: str) -> None:
         """What it does now, or could not do; for people."""
@@ -89,3 +95,46 @@ class Listener:
 
     def decided(self, decision: Decision) -> None:
         """After it was done."""
+
+    def ended(self, result: Result) -> None:
+        """The last that is told."""
+
+
+class Audience(Listener):
+    """Passes all on to a listener until that raises, of which a line is logged: a migration does
+    not end because nobody listens any more."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self.has_left = False
+
+    def said(self, text: str) -> None:
+        self._tell("said", text)
+
+    def saw(self, interval: Interval) -> None:
+        self._tell("saw", interval)
+
+    def looked(self, figures: Figures) -> None:
+        self._tell("looked", figures)
+
+    def passed(self, done: Passed, iteration: Interval | None) -> None:
+        self._tell("passed", done, iteration)
+
+    def decided(self, decision: Decision) -> None:
+        self._tell("decided", decision)
+
+    def ended(self, result: Result) -> None:
+        self._tell("ended", result)
+
+    def _tell(self, what: str, *arguments: object) -> None:
+        if self.has_left:
+            return
+        try:
+            getattr(self._listener, what)(*arguments)
+        except (Exception, SystemExit) as error:  # rich exits where the reader of its output left
+            self.has_left = True
+            words = " ".join(f"{type(error).__name__}: {error}".split())
+            _log.warning(
+                "mempattern: nothing more is shown (%s); the migration is followed to its end",
+                words,
+            )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from contextlib import suppress
@@ -11,6 +12,8 @@ from typing import Any
 
 from mempattern.errors import MonitorError
 from mempattern.live import guard
+
+_END_S = 2.0
 
 
 class Guard:
@@ -23,7 +26,7 @@ class Guard:
     def tell(self, wanted: dict[str, Any]) -> None:
         """Before it is done: what to put back, and how it is known to be ours; {}: nothing.
 
-        Raises `MonitorError` if there is no guard any more.
+        Raises `MonitorError` if there is no guard any more, or it does not listen.
         """
         self._has_work = bool(wanted)
         if self._process is None:
@@ -33,15 +36,17 @@ class Guard:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(Path(guard.__file__))], stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+                bufsize=0,
             )  # fmt: skip
+            assert self._process.stdin is not None
+            os.set_blocking(self._process.stdin.fileno(), False)  # it may be stopped
         assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(json.dumps(wanted).encode() + b"\n")
-            self._process.stdin.flush()
+        try:  # it is shorter than PIPE_BUF: all of it is written, or nothing
+            os.write(self._process.stdin.fileno(), json.dumps(wanted).encode() + b"\n")
         except OSError:
             raise MonitorError(
-                "the process that would put QEMU's settings back was ended, so that nothing more "
-                "is changed"
+                "the process that would put QEMU's settings back was ended or stopped, so that "
+                "nothing more is changed"
             ) from None
 
     def let_go(self) -> None:
@@ -50,4 +55,5 @@ class Guard:
             with suppress(OSError):
                 self._process.stdin.close()
             if not self._has_work:
-                self._process.wait()
+                with suppress(subprocess.TimeoutExpired):
+                    self._process.wait(_END_S)

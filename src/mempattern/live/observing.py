@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mempattern.errors import TraceError, UsageError
+from mempattern.errors import ProcessError, TraceError, UsageError
 from mempattern.interval import Interval
 from mempattern.live.decisions import Result
 from mempattern.live.migrator import Guest
@@ -26,6 +27,10 @@ from mempattern.trace import TraceWriter
 
 _KEPT = 1200
 """Intervals of an observation: two minutes."""
+_REMEDY = (
+    "root may trace it (mempattern doctor PID says what is missing), and a policy that goes by "
+    "QEMU's figures steers without tracing (--no-trace)"
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,7 +76,7 @@ async def observe(
 ) -> Observed:
     """Trace the guest for so long, and go on; None: not at all. The stack closes it all.
 
-    Raises `MonitorError`, `ProcessError`, and for the output `TraceError` and `OSError`.
+    Raises `MonitorError`, `ProcessError`, and for the output `TraceError`.
     """
     if duration_s is None:
         if output is not None:
@@ -80,14 +85,22 @@ async def observe(
     from mempattern.sources import ProcessWrites  # noqa: PLC0415 - only here, and only on Linux
     from mempattern.sources.layout import guest_ram  # noqa: PLC0415
 
-    pid, ram = await asyncio.to_thread(guest.ram)
-    source = await asyncio.to_thread(ProcessWrites, pid, guest_ram(ram.blocks))
+    try:
+        pid, ram = await asyncio.to_thread(guest.ram)
+        source = await asyncio.to_thread(ProcessWrites, pid, guest_ram(ram.blocks))
+    except ProcessError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM):
+            raise
+        raise ProcessError(error.errno, f"{error}; {_REMEDY}") from error
     stack.callback(source.close)
     content = await asyncio.to_thread(_content, pid, ram)
     meta = {**facts, "guest": "1", **({} if content is None else content.to_meta())}
     writer = None
     if output is not None:
-        writer = TraceWriter(output, source.regions, source.provenance, meta, force=force)
+        try:
+            writer = TraceWriter(output, source.regions, source.provenance, meta, force=force)
+        except OSError as error:
+            raise TraceError(f"{output} cannot be written: {error.strerror}") from error
         stack.callback(_close, writer)
     kept: deque[Interval] = deque(maxlen=_KEPT)
 

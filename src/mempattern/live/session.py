@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Coroutine, Iterable
+import socket
+from collections.abc import Iterable
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from mempattern.errors import QMPError
-from mempattern.qemu.qmp import connect, library, silence
+from mempattern.qemu.qmp import connect, hung_up, library, silence
 
-_T = TypeVar("_T")
 _CONNECT_S = 5.0
-_ANSWER_S = 120.0
-"""QEMU answers nobody while it sends what remains with the guest stopped."""
+_ANSWER_S = 2100.0
+"""QEMU answers nobody while it sends what remains with the guest stopped, and takes downtime limits
+up to 2000 s. Who knows that it must be less waits for less."""
 _LEAVE_S = 1.0
 
 
@@ -36,7 +37,7 @@ class Session:
         connection = await asyncio.to_thread(connect, self.path, _CONNECT_S)
         try:
             connection.setblocking(False)
-            await self._answer(self._client.connect(connection), _CONNECT_S)
+            await self._greet(connection)
         except BaseException:
             await self._leave()
             connection.close()
@@ -54,7 +55,16 @@ class Session:
     async def execute(self, command: str, **arguments: object) -> Any:
         """What QEMU returns for the command. Raises `QMPError` if it refuses, or is gone."""
         named = {name.replace("_", "-"): value for name, value in arguments.items()}
-        return await self._answer(self._client.execute(command, named or None), _ANSWER_S)
+        try:
+            return await asyncio.wait_for(self._client.execute(command, named or None), _ANSWER_S)
+        except TimeoutError as error:
+            raise QMPError(
+                f"QEMU did not answer {command} on the QMP socket {self.path} for {_ANSWER_S:g} s"
+            ) from error
+        except self._qmp.ExecuteError as error:
+            raise QMPError(f"the QMP socket {self.path}: {_words(error)}") from error
+        except (self._qmp.QMPError, OSError, EOFError, ValueError) as error:
+            raise hung_up(self.path) from error
 
     def listen(self, names: Iterable[str]) -> Any:
         """From now on QEMU's events of these names: `get()` waits for the next one."""
@@ -62,15 +72,18 @@ class Session:
         self._client.register_listener(listener)
         return listener
 
-    async def _answer(self, work: Coroutine[Any, Any, _T], timeout_s: float) -> _T:
+    async def _greet(self, connection: socket.socket) -> None:
         try:
-            return await asyncio.wait_for(work, timeout_s)
+            await asyncio.wait_for(self._client.connect(connection), _CONNECT_S)
         except TimeoutError as error:
             raise QMPError(silence(self.path)) from error
         except (self._qmp.QMPError, OSError, EOFError, ValueError) as error:
-            said = " ".join(str(error).split()) or type(error).__name__
-            raise QMPError(f"the QMP socket {self.path}: {said}") from error
+            raise QMPError(f"the QMP socket {self.path}: {_words(error)}") from error
 
     async def _leave(self) -> None:
         with suppress(Exception):  # whatever became of the connection: it has been said, or is over
             await asyncio.wait_for(self._client.disconnect(), _LEAVE_S)
+
+
+def _words(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from mempattern._checks import positive_seconds
 from mempattern._closing import Closing
-from mempattern.errors import ClosedError, QMPError
+from mempattern.errors import ClosedError, EndedError, QMPError
 
 _T = TypeVar("_T")
 _LEAVE_S = 1.0
@@ -132,6 +132,19 @@ def silence(path: str) -> str:
         f"QEMU does not answer on the QMP socket {path}: it serves one client at a time "
         f"(libvirt, another tool?), or it is busy or stopped. Give QEMU a second -qmp socket"
     )
+
+
+def hung_up(path: str) -> QMPError:
+    """The error for a connection that was lost."""
+    with socket.socket(socket.AF_UNIX) as again:
+        again.setblocking(False)
+        try:
+            again.connect(path)
+        except ConnectionRefusedError:
+            return EndedError(f"QEMU has ended: nobody serves the QMP socket {path} any more")
+        except OSError:  # others wait to be served, or its name is gone
+            pass
+    return QMPError(f"QEMU hung up on the QMP socket {path}")
 
 
 def library() -> ModuleType:
