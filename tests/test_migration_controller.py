@@ -1,6 +1,7 @@
 """The controller against a QEMU that answers by a script."""
 
 import asyncio
+import math
 import threading
 import time
 
@@ -14,6 +15,7 @@ from mempattern.live.figures import Figures
 from mempattern.live.record import from_meta, to_meta
 from mempattern.live.steering import highest_limit_s
 from mempattern.migration.policies import NOTHING, Action, Policy
+from mempattern.report.migrating import result_lines
 
 PENDING = 90 * MIB  # takes 0.94 s at 100 MB/s
 PASSES = [active(n, PENDING, at_s=n / 10) for n in range(1, 7)]
@@ -170,8 +172,45 @@ def test_own_limit_above_the_ceiling(tmp_path):
     fake = FakeQemu(completed())
     result = steer(fake, Policy(), tmp_path, max_downtime_s=0.1)
     assert fake.limits() == [75, 300]
-    assert "above the ceiling" in result.decisions[0].why
+    assert "above what the ceiling allows" in result.decisions[0].why
     assert result.within_ceiling is False  # by what the script says; not by our doing
+
+
+def test_own_limit_at_the_ceiling(tmp_path):
+    """It leaves QEMU no headroom."""
+    fake = FakeQemu(completed())
+    steer(fake, Policy(), tmp_path, max_downtime_s=0.3)
+    assert fake.limits() == [275, 300]
+
+
+@pytest.mark.parametrize("ceiling_s", [3600.0, 1e300])
+def test_a_ceiling_above_all_that_qemu_takes(ceiling_s, tmp_path):
+    fake = FakeQemu(*slowly(*PASSES), completed())
+    result = steer(fake, Answers(Action(stop=True)), tmp_path, max_downtime_s=ceiling_s)
+    assert fake.limits()[0] == 2_000_000
+    assert all(len(line) < 100 for line in result_lines(result))
+
+
+@pytest.mark.parametrize("ceiling_s", [0.0013, 1e-300])
+def test_a_ceiling_too_low_for_any_limit(ceiling_s, tmp_path):
+    fake = FakeQemu(completed())
+    with pytest.raises(UsageError, match="less than a millisecond"):
+        steer(fake, Policy(), tmp_path, max_downtime_s=ceiling_s)
+    assert fake.log == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"bandwidth_Bps": 0.9}, {"bandwidth_Bps": 0}, {"bandwidth_Bps": 1e30}, {"patience_s": 0},
+        {"patience_s": math.nan}, {"observe_s": -1}, {"observe_s": math.nan},
+        {"on_nonconvergence": "bogus"},
+    ],
+)  # fmt: skip
+def test_numbers_that_make_no_sense(wrong):
+    (name,) = wrong
+    with pytest.raises(UsageError, match=name):
+        MigrationController("qmp", "tcp:there:1", Policy(), **({"max_downtime_s": 1.0} | wrong))
 
 
 def test_throttling(tmp_path):

@@ -17,6 +17,8 @@ _HEADROOM_SHARE, _HEADROOM_S = 0.07, 0.025
 """QEMU's measure of the bandwidth goes up and down, and stopping takes its time: hardly a migration
 stands still for longer than its limit and the larger of these (docs/reproduce.md)."""
 
+_MOST_S = 2000.0
+"""QEMU takes no higher limit (`MAX_MIGRATE_DOWNTIME`)."""
 _ROUNDED_MS = 1e-6
 GENTLEST, STRONGEST = 1, 99
 """In percent: what `cpu-throttle-initial` and `max-cpu-throttle` may be."""
@@ -27,14 +29,27 @@ stopping it was seen to take as long as it sleeps."""
 
 def highest_limit_s(ceiling_s: float, handover_s: float = 0.0) -> float:
     """The downtime limit with which the downtime stays below the ceiling, where the guest stands
-    still for `handover_s` beside what QEMU reckons with."""
-    ceiling_s -= min(handover_s, ceiling_s / 4)
-    return ceiling_s - max(_HEADROOM_SHARE * ceiling_s, min(_HEADROOM_S, ceiling_s / 4))
+    still for `handover_s` beside what QEMU reckons with.
+
+    Raises `UsageError` if that is no whole millisecond, in which QEMU counts.
+    """
+    left_s = ceiling_s - min(handover_s, ceiling_s / 4)
+    limit_s = left_s - max(_HEADROOM_SHARE * left_s, min(_HEADROOM_S, left_s / 4))
+    if _whole_ms(limit_s) < 1:
+        raise UsageError(
+            f"a downtime of at most {1000 * ceiling_s:.3g} ms leaves QEMU less than a millisecond "
+            f"to send what remains: allow for more"
+        )
+    return min(limit_s, _MOST_S)
 
 
 def sleep_s(throttle: float) -> float:
     """For which a vCPU sleeps at a time when that share of its time is taken."""
     return _SLICE_S * throttle / (1 - throttle)
+
+
+def _whole_ms(seconds: float) -> int:
+    return int(seconds * 1000 + _ROUNDED_MS)
 
 
 class Steering:
@@ -106,7 +121,7 @@ class Steering:
             self._before_stop_s = None
         if asked_s is None:
             return []
-        new_ms = int(min(asked_s, self._highest_s) * 1000 + _ROUNDED_MS)
+        new_ms = _whole_ms(min(asked_s, self._highest_s))
         if new_ms == self._migrator.limit_ms:
             return []
         await self._migrator.set_limit(new_ms)
