@@ -135,6 +135,39 @@ def test_a_policy_that_never_answers(tmp_path):
     assert steer(FakeQemu(*PASSES, completed()), Silent(), tmp_path).completed
 
 
+def until_limit(limit_ms):
+    """The migration goes on until that limit is set anew."""
+    return lambda fake: completed() if fake.limits()[-1:] == [limit_ms] else active(3, PENDING)
+
+
+def test_a_policy_that_answers_too_late(tmp_path, monkeypatch):
+    monkeypatch.setattr("mempattern.live.asking._ANSWER_S", 0.3)
+
+    class Hangs(Policy):
+        def after(self, done):
+            if done.number == 3:
+                threading.Event().wait()
+            return Action(0.5)
+
+    fake = FakeQemu(*slowly(*PASSES[:3]), until_limit(300))
+    result = steer(fake, Hangs(), tmp_path)
+    assert "the policy failed: TimeoutError: it has not answered within 0.3 s" in result.failure
+    assert fake.limits() == [500, 300]
+
+
+def test_a_policy_that_raises_what_cancels_tasks(tmp_path):
+    class Cancels(Policy):
+        def after(self, done):
+            if done.number == 3:
+                raise asyncio.CancelledError
+            return Action(0.5)
+
+    fake = FakeQemu(*slowly(*PASSES[:3]), until_limit(300))
+    result = steer(fake, Cancels(), tmp_path)
+    assert "the policy failed" in result.failure
+    assert "CancelledError" in result.failure
+
+
 def test_qmp_is_lost_and_the_guard_puts_back_what_was_changed(tmp_path):
     fake = FakeQemu(*slowly(*PASSES[:3]), lambda fake: fake.hang_up(), active(3, PENDING))
 
