@@ -16,7 +16,6 @@ from mempattern.live.guarding import Guard
 from mempattern.live.over_libvirt import Domain, DomainMigrator, job_figures
 from mempattern.migration.policies import NOTHING, Action, Policy
 from mempattern.migration.registry import POLICIES
-from mempattern.qemu import over_libvirt
 from mempattern.qemu.ram import qemu_of_uuid
 
 KIND = "kvm" if os.access("/dev/kvm", os.R_OK | os.W_OK) else "qemu"
@@ -262,7 +261,7 @@ def test_no_pages_of_another_host(monkeypatch):
         def close(self):
             pass
 
-    monkeypatch.setattr(over_libvirt.Domain, "_find", lambda self: (Remote(), None))
+    monkeypatch.setattr(Domain, "_find", lambda self: (Remote(), None))
     with pytest.raises(UsageError, match=r"another host.*--no-trace"):
         Domain("guest").ram()
 
