@@ -14,6 +14,7 @@ from mempattern.errors import LibvirtError, MissingPackageError, ProcessError, U
 from mempattern.live.controller import MigrationController
 from mempattern.live.guarding import Guard
 from mempattern.live.over_libvirt import Domain, DomainMigrator, job_figures
+from mempattern.live.steering import Steering
 from mempattern.migration.policies import NOTHING, Action, Policy
 from mempattern.migration.registry import POLICIES
 from mempattern.qemu.ram import qemu_of_uuid
@@ -305,6 +306,41 @@ def test_the_guard_puts_back_what_is_ours(answers, domain, put_back, tmp_path):
     assert guard._process.wait(20) == 0
     said = tmp_path / "said"
     assert (said.read_text() if said.exists() else None) == put_back
+
+
+class FakeConnection:
+    """A libvirt with one domain, "mine", that is its own."""
+
+    uri = "x:///"
+    limit_ms = 300
+
+    def ask(self, function, *arguments, of=None):
+        if function == "migrateSetMaxDowntime":
+            self.limit_ms = arguments[0]
+        return [self] if function == "listAllDomains" else self.limit_ms
+
+    def UUIDString(self):
+        return "mine"
+
+
+def test_a_limit_that_somebody_else_has_set_is_put_back(monkeypatch):
+    """Also if we set another one after it."""
+    monkeypatch.setattr("mempattern.live.over_libvirt.library_path", str)
+    libvirt = FakeConnection()
+    migrator = DomainMigrator(libvirt, libvirt)
+    migrator.was_limit_ms = libvirt.limit_ms
+
+    async def run():
+        steering = Steering(migrator, 1.0)
+        await steering.do(Action(0.8))
+        libvirt.limit_ms = 77
+        assert "somebody else has set 77 ms" in (await steering.do(Action(0.5)))[0]
+        assert (libvirt.limit_ms, migrator.limit_ms) == (500, 500)
+        await migrator.put_back(is_over=True)
+        migrator.let_go()
+
+    asyncio.run(run())
+    assert libvirt.limit_ms == 77
 
 
 def test_figures():

@@ -36,8 +36,9 @@ class Answers(Policy):
         return self.answers.pop(0) if self.answers else NOTHING
 
 
-def steer(fake, policy, tmp_path, *, uri="tcp:there:1", **more):
-    """The result of a migration steered by the policy; QEMU must be as it was before."""
+def steer(fake, policy, tmp_path, *, uri="tcp:there:1", left_ms=300, **more):
+    """The result of a migration steered by the policy; QEMU must be as it was before, but for the
+    limit if somebody else has changed that."""
     more = {"max_downtime_s": 1.0, "traces": False} | more
 
     async def run():
@@ -50,7 +51,7 @@ def steer(fake, policy, tmp_path, *, uri="tcp:there:1", **more):
     try:
         return asyncio.run(run())
     finally:
-        assert fake.parameters == PARAMETERS | {"max-bandwidth": fake.parameters["max-bandwidth"]}
+        assert fake.parameters == PARAMETERS | {"downtime-limit": left_ms}
         assert fake.capabilities == before
 
 
@@ -190,15 +191,55 @@ def test_qmp_is_lost_and_the_guard_puts_back_what_was_changed(tmp_path):
     assert fake.limits() == [800, 300]
 
 
-def test_what_somebody_else_has_set_meanwhile_stays(tmp_path):
-    def other(fake):
-        fake.parameters["downtime-limit"] = 77
-        return active(4, PENDING)
+def others(limit_ms, step):
+    """Somebody else sets that limit before QEMU answers."""
 
-    fake = FakeQemu(*slowly(*PASSES[:3]), other, completed())
-    with pytest.raises(AssertionError, match="77"):
-        steer(fake, Answers(Action(0.8)), tmp_path)
+    def answer(fake):
+        fake.parameters["downtime-limit"] = limit_ms
+        return step
+
+    return answer
+
+
+def test_what_somebody_else_has_set_meanwhile_stays(tmp_path):
+    fake = FakeQemu(*slowly(*PASSES[:3]), others(77, PASSES[3]), completed())
+    steer(fake, Answers(Action(0.8)), tmp_path, left_ms=77)
     assert fake.limits() == [800]
+
+
+def test_what_somebody_else_has_set_is_put_back(tmp_path):
+    """Also if the policy goes on; it is told the limit that is in force."""
+    policy = Answers(Action(0.8), NOTHING, Action(0.6), Action(0.5))
+    fake = FakeQemu(
+        *slowly(*PASSES[:3]), others(77, PASSES[3]), *slowly(*PASSES[4:]), completed()
+    )  # fmt: skip
+    result = steer(fake, policy, tmp_path, left_ms=77)
+    assert fake.limits() == [800, 600, 500, 77]
+    assert [done.limit_s for done in policy.seen] == [0.3, 0.8, 0.077, 0.6, 0.5]
+    assert [d.did for d in result.decisions] == [
+        "downtime limit 800 ms",
+        "downtime limit 600 ms (somebody else has set 77 ms, which is put back at the end)",
+        "downtime limit 500 ms",
+    ]
+
+
+def test_what_somebody_else_has_set_is_what_the_policy_wants(tmp_path):
+    fake = FakeQemu(*PASSES[:1], others(800, PASSES[1]), *slowly(*PASSES[2:]), completed())
+    result = steer(fake, Answers(Action(0.8)), tmp_path, left_ms=800)
+    assert fake.limits() == []
+    assert result.decisions == ()
+
+
+def test_undoing_leaves_what_somebody_else_has_set(tmp_path):
+    """Be it after a failure or after a stop that QEMU did not follow."""
+    steps = *slowly(*PASSES[:3]), others(77, PASSES[3]), *slowly(*PASSES[4:]), completed()
+    fake = FakeQemu(*steps)
+    result = steer(fake, Answers(Action(0.8), NOTHING, "nonsense"), tmp_path, left_ms=77)
+    assert "the policy failed" in result.failure
+    assert fake.limits() == [800]
+    fake = FakeQemu(*steps)
+    steer(fake, Answers(Action(0.4), Action(stop=True)), tmp_path, left_ms=77)
+    assert fake.limits() == [400, 930]
 
 
 def test_own_limit_above_the_ceiling(tmp_path):

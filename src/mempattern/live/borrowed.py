@@ -39,8 +39,21 @@ class Borrowed:
         except (TypeError, KeyError, ValueError) as error:
             raise QMPError(f"QEMU's migration settings make no sense: {error!r}") from None
 
+    def was(self, name: str) -> Any:
+        """What is put back: the parameter as it was, or as somebody else has set it since."""
+        return self._were.get(name, self.parameters[name])
+
+    async def look(self) -> None:
+        """At the parameters as they are now. Raises `QMPError`."""
+        self.parameters = dict(await self._session.execute("query-migrate-parameters"))
+        for name, was in self._were.items():
+            now = self.parameters[name]
+            if now != was and now not in self._ours[name]:  # it is somebody else's
+                self._were[name], self._ours[name] = now, []
+
     async def set(self, **parameters: int) -> None:
         """Change parameters. Raises `QMPError`."""
+        await self.look()
         new = {name.replace("_", "-"): value for name, value in parameters.items()}
         new = {name: value for name, value in new.items() if self.parameters.get(name) != value}
         if not new:
@@ -50,7 +63,7 @@ class Borrowed:
             raise QMPError(f"this QEMU has no migration parameter {', '.join(unknown)}")
         for name, value in new.items():
             self._were.setdefault(name, self.parameters[name])
-            self._ours[name] = [*self._ours.get(name, ())[-1:], value]
+            self._ours[name] = [*self._ours.get(name, [])[-1:], value]
         self._tell_guard()
         await self._session.execute("migrate-set-parameters", **new)
         self.parameters |= new
@@ -71,12 +84,8 @@ class Borrowed:
         otherwise.
         """
         if self._were:
-            now = await self._session.execute("query-migrate-parameters")
-            ours = {
-                name: was
-                for name, was in self._were.items()
-                if now[name] != was and now[name] in self._ours[name]
-            }
+            await self.look()
+            ours = {name: was for name, was in self._were.items() if self.parameters[name] != was}
             if ours:
                 await self._session.execute("migrate-set-parameters", **ours)
             self.parameters |= ours

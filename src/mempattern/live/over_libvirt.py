@@ -106,7 +106,7 @@ class DomainMigrator:
         self._end: Mapping[str, Any] | None = None
         self._last = Figures("none")
         self._is_cancelled = False
-        self.limit_ms = self._first_ms = 0
+        self.limit_ms = self.was_limit_ms = 0
         self.bandwidth_Bps = 0.0
         self._ours: list[int] = []
         """The last two limits that we set: the later one may not have got there."""
@@ -137,7 +137,7 @@ class DomainMigrator:
                 "no migration of the domain is under way that could be steered: start one with "
                 "virsh migrate --live"
             )
-        self.limit_ms = self._first_ms = int(await self._ask("migrateGetMaxDowntime", 0))
+        self.limit_ms = self.was_limit_ms = int(await self._ask("migrateGetMaxDowntime", 0))
         speed_mib = int(await self._ask("migrateGetMaxSpeed", 0))
         self.bandwidth_Bps = 0.0 if speed_mib >= _UNLIMITED_MIB else speed_mib * 2.0**20
         return job_figures(said, self._status)
@@ -182,12 +182,17 @@ class DomainMigrator:
     async def ram_bytes(self) -> int:
         return int(await self._ask("maxMemory")) * 1024
 
+    async def look(self) -> None:
+        self.limit_ms = int(await self._ask("migrateGetMaxDowntime", 0))
+        if self.limit_ms not in (self.was_limit_ms, *self._ours):  # it is somebody else's
+            self.was_limit_ms, self._ours = self.limit_ms, []
+
     async def set_limit(self, limit_ms: int) -> None:
         self._ours = [*self._ours[-1:], limit_ms]
         self._guard.tell({
             "uri": self._connection.uri,
             "domain": self._domain.UUIDString(),
-            "limit": [self._first_ms, self._ours],
+            "limit": [self.was_limit_ms, self._ours],
             "library": library_path(),
         })  # fmt: skip
         await self._ask("migrateSetMaxDowntime", limit_ms, 0)
@@ -205,9 +210,9 @@ class DomainMigrator:
 
     async def put_back(self, *, is_over: bool) -> None:
         if self._ours and await self._is_active():
-            now_ms = await self._ask("migrateGetMaxDowntime", 0)
-            if now_ms in self._ours and now_ms != self._first_ms:
-                await self._ask("migrateSetMaxDowntime", self._first_ms, 0)
+            await self.look()
+            if self.limit_ms != self.was_limit_ms:
+                await self._ask("migrateSetMaxDowntime", self.was_limit_ms, 0)
         self._ours = []
         self._guard.tell({})
 

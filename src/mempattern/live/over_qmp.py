@@ -52,11 +52,16 @@ class QMPMigrator:
     def __init__(self, session: Session, borrowed: Borrowed, facts: Mapping[str, str]) -> None:
         self._session, self._borrowed, self.facts = session, borrowed, facts
         self._events = session.listen(("MIGRATION_PASS", "MIGRATION"))
+        self._number = 0
         self.no_throttle: str | None = "it takes --on-nonconvergence throttle"
 
     @property
     def limit_ms(self) -> int:
         return int(self._borrowed.parameters["downtime-limit"])
+
+    @property
+    def was_limit_ms(self) -> int:
+        return int(self._borrowed.was("downtime-limit"))
 
     @property
     def bandwidth_Bps(self) -> float:
@@ -105,7 +110,11 @@ class QMPMigrator:
         await self._session.execute("migrate", uri=uri)
 
     async def figures(self) -> Figures:
-        return Figures.of(await self._session.execute("query-migrate"))
+        figures = Figures.of(await self._session.execute("query-migrate"))
+        if figures.status == "active" and figures.number != self._number:
+            self._number = figures.number
+            await self.look()
+        return figures
 
     async def next_event(self, timeout_s: float) -> None:
         with suppress(TimeoutError):
@@ -114,6 +123,9 @@ class QMPMigrator:
     async def ram_bytes(self) -> int:
         said = await self._session.execute("query-memory-size-summary")
         return int(said["base-memory"] + said.get("plugged-memory", 0))
+
+    async def look(self) -> None:
+        await self._borrowed.look()
 
     async def set_limit(self, limit_ms: int) -> None:
         await self._borrowed.set(downtime_limit=limit_ms)

@@ -65,7 +65,8 @@ class Steering:
         self._lock = asyncio.Lock()
         self._before_stop_s: float | None = None
         self._throttle = self._strongest = 0.0
-        self._first_s = self.limit_s
+        self._was_ms = migrator.was_limit_ms
+        """As far as it was told."""
 
     @property
     def _highest_s(self) -> float:
@@ -104,12 +105,19 @@ class Steering:
             self._before_stop_s = None
             if self._throttle and self._migrator.no_throttle is None:
                 await self._slow(0.0)
-            await self._limit(Action(downtime_limit_s=self._first_s))
+            await self._migrator.look()
+            await self._limit(Action(downtime_limit_s=self._migrator.was_limit_ms / 1000))
 
     async def _limit(self, action: Action) -> list[str]:
         asked_s = action.downtime_limit_s
         if asked_s is not None:
             number_within("the downtime limit", asked_s, 0, math.inf, "seconds")
+        elif not action.stop and self._before_stop_s is None:
+            return []
+        await self._migrator.look()
+        was_ms = self._migrator.was_limit_ms
+        if was_ms != self._was_ms:
+            self._before_stop_s = None  # theirs stays until the policy wants another
         if action.stop:
             if self._before_stop_s is None:
                 self._before_stop_s = self.limit_s
@@ -125,7 +133,11 @@ class Steering:
         if new_ms == self._migrator.limit_ms:
             return []
         await self._migrator.set_limit(new_ms)
-        return [f"{'stop and copy: ' * action.stop}downtime limit {new_ms} ms"]
+        did = f"{'stop and copy: ' * action.stop}downtime limit {new_ms} ms"
+        if was_ms != self._was_ms:
+            self._was_ms = was_ms
+            did += f" (somebody else has set {was_ms} ms, which is put back at the end)"
+        return [did]
 
     async def _slow(self, throttle: float) -> list[str]:
         if throttle == self._throttle:
