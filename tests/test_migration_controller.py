@@ -4,6 +4,7 @@ import asyncio
 import math
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 from fake_qmp import MIB, PARAMETERS, FakeQemu, active, completed
@@ -12,6 +13,7 @@ from mempattern.errors import QMPError, UsageError
 from mempattern.live.controller import MigrationController
 from mempattern.live.decisions import Passed, Result
 from mempattern.live.figures import Figures
+from mempattern.live.over_qmp import QMPSocket
 from mempattern.live.record import from_meta, to_meta
 from mempattern.live.steering import highest_limit_s
 from mempattern.migration.policies import NOTHING, Action, Policy
@@ -53,6 +55,14 @@ def steer(fake, policy, tmp_path, *, uri="tcp:there:1", left_ms=300, **more):
     finally:
         assert fake.parameters == PARAMETERS | {"downtime-limit": left_ms}
         assert fake.capabilities == before
+
+
+async def until(so):
+    for _ in range(200):
+        if so():
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("it did not come")
 
 
 def slowly(*steps):
@@ -181,14 +191,49 @@ def test_qmp_is_lost_and_the_guard_puts_back_what_was_changed(tmp_path):
             with pytest.raises(QMPError):
                 await asyncio.wait_for(controller.run(), 20)
             assert fake.started
-            for _ in range(100):
-                if fake.parameters == PARAMETERS and not fake.capabilities["events"]:
-                    return
-                await asyncio.sleep(0.05)
-        raise AssertionError(fake.parameters)
+            await until(lambda: fake.parameters == PARAMETERS and not fake.capabilities["events"])
 
     asyncio.run(run())
     assert fake.limits() == [800, 300]
+
+
+def test_one_steers_at_a_time(tmp_path):
+    """By whichever of its sockets: also its guard has to be done with the parameters first."""
+    fake = FakeQemu()
+    sockets = [QMPSocket(tmp_path / name) for name in ("one", "other")]
+
+    async def run():
+        async with fake.serving(sockets[0].path), fake.serving(sockets[1].path):
+            async with sockets[0].open() as migrator:
+                await migrator.prepare(
+                    on_nonconvergence="continue", auto_converges=False, bandwidth_Bps=None
+                )
+                await migrator.set_limit(500)
+                await refused(sockets[1])
+                fake.refuse["migrate-set-parameters"] = "not now"
+                fake.refuse["migrate-set-capabilities"] = "during a migration"
+            await refused(sockets[1])
+            del fake.refuse["migrate-set-parameters"]
+            await until(lambda: fake.parameters == PARAMETERS)
+            await opened(sockets[1])
+            assert fake.capabilities["events"]
+            fake.refuse.clear()
+            await until(lambda: not fake.capabilities["events"])
+
+    async def refused(socket):
+        with pytest.raises(UsageError, match="another mempattern"):
+            async with socket.open():
+                pass
+
+    async def opened(socket):
+        for _ in range(100):
+            with suppress(UsageError):
+                async with socket.open():
+                    return
+            await asyncio.sleep(0.05)
+        raise AssertionError
+
+    asyncio.run(run())
 
 
 def others(limit_ms, step):

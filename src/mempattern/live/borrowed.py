@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mempattern.errors import QMPError
+from mempattern.errors import QMPError, UsageError
 from mempattern.live.guarding import Guard
 from mempattern.live.session import Session
+
+
+@contextmanager
+def steering_alone(pid: int) -> Iterator[int | None]:
+    """Lock QEMU's directory in /proc, or another's settings would be taken for QEMU's own. None
+    where it is not seen. A guard that is given the descriptor goes on holding the lock.
+
+    Raises `UsageError` if somebody else holds it.
+    """
+    try:
+        lock = os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:  # in another container, or hidden
+        yield None
+        return
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(
+                f"another mempattern steers the migration of this QEMU (process {pid}), or was "
+                f"killed and its settings are just being put back: end it, or try again in a moment"
+            ) from None
+        yield lock
+    finally:
+        os.close(lock)
 
 
 class Borrowed:
@@ -17,8 +46,11 @@ class Borrowed:
     put back by then, it does so, also after a SIGKILL.
     """
 
-    def __init__(self, session: Session, now: dict[str, Any], capabilities: dict[str, bool]):
-        self._session = session
+    def __init__(
+        self, session: Session, now: dict[str, Any], capabilities: dict[str, bool],
+        lock: int | None,
+    ) -> None:  # fmt: skip
+        self._session, self._lock = session, lock
         self.parameters = now
         """As they are now."""
         self.capabilities = capabilities
@@ -26,16 +58,16 @@ class Borrowed:
         self._ours: dict[str, list[Any]] = {}
         """The last two values that each was set to: the later one may not have got there."""
         self._capabilities_were: dict[str, bool] = {}
-        self._guard = Guard()
+        self._guard = Guard(lock)
 
     @classmethod
-    async def of(cls, session: Session) -> Borrowed:
-        """Those of that QEMU. Raises `QMPError`."""
+    async def of(cls, session: Session, lock: int | None) -> Borrowed:
+        """Those of that QEMU, which is locked. Raises `QMPError`."""
         parameters = await session.execute("query-migrate-parameters")
         said = await session.execute("query-migrate-capabilities")
         try:
             capabilities = {str(one["capability"]): bool(one["state"]) for one in said}
-            return cls(session, dict(parameters), capabilities)
+            return cls(session, dict(parameters), capabilities, lock)
         except (TypeError, KeyError, ValueError) as error:
             raise QMPError(f"QEMU's migration settings make no sense: {error!r}") from None
 
@@ -112,4 +144,5 @@ class Borrowed:
             "socket": str(Path(self._session.path).absolute()),
             "parameters": {name: [was, self._ours[name]] for name, was in self._were.items()},
             "capabilities": self._capabilities_were,
+            **({} if self._lock is None else {"lock": self._lock}),
         })  # fmt: skip

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from mempattern.errors import UsageError
-from mempattern.live.borrowed import Borrowed
+from mempattern.live.borrowed import Borrowed, steering_alone
 from mempattern.live.figures import Figures
 from mempattern.live.migrator import Migrator, OnNonconvergence
 from mempattern.live.preflight import check_capabilities, check_state, check_version
@@ -32,11 +32,12 @@ class QMPSocket:
     async def open(self) -> AsyncIterator[Migrator]:
         async with Session(self.path) as session:
             facts = {"qemu": await check_version(session)}
-            borrowed = await Borrowed.of(session)
-            try:
-                yield QMPMigrator(session, borrowed, facts)
-            finally:
-                borrowed.let_go()
+            with steering_alone(session.pid) as lock:
+                borrowed = await Borrowed.of(session, lock)
+                try:
+                    yield QMPMigrator(session, borrowed, facts)
+                finally:
+                    borrowed.let_go()
 
     def ram(self) -> tuple[int, GuestRam]:
         with connect(os.fspath(self.path), _CONNECT_S) as connection:

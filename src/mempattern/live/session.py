@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from mempattern.errors import QMPError
-from mempattern.qemu.qmp import connect, library, silence
+from mempattern.qemu.qmp import connect, library, owner_of, silence
 
 _T = TypeVar("_T")
 _CONNECT_S = 5.0
@@ -29,12 +29,15 @@ class Session:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
+        self.pid = 0
+        """QEMU's process, as soon as it is connected to."""
         self._qmp = library()
         self._client = self._qmp.QMPClient()
 
     async def __aenter__(self) -> Self:
         connection = await asyncio.to_thread(connect, self.path, _CONNECT_S)
         try:
+            self.pid = owner_of(connection)
             connection.setblocking(False)
             await self._answer(self._client.connect(connection), _CONNECT_S)
         except BaseException:
