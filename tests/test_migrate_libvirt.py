@@ -319,6 +319,12 @@ class FakeConnection:
             self.limit_ms = arguments[0]
         return [self] if function == "listAllDomains" else self.limit_ms
 
+    def watch(self, domain, events, loop):
+        pass
+
+    def close(self):
+        pass
+
     def UUIDString(self):
         return "mine"
 
@@ -327,7 +333,7 @@ def test_a_limit_that_somebody_else_has_set_is_put_back(monkeypatch):
     """Also if we set another one after it."""
     monkeypatch.setattr("mempattern.live.over_libvirt.library_path", str)
     libvirt = FakeConnection()
-    migrator = DomainMigrator(libvirt, libvirt)
+    migrator = DomainMigrator(libvirt, libvirt, None)
     migrator.was_limit_ms = libvirt.limit_ms
 
     async def run():
@@ -341,6 +347,26 @@ def test_a_limit_that_somebody_else_has_set_is_put_back(monkeypatch):
 
     asyncio.run(run())
     assert libvirt.limit_ms == 77
+
+
+def test_one_steers_at_a_time(monkeypatch):
+    libvirt = FakeConnection()
+    monkeypatch.setattr(Domain, "_find", lambda self: (libvirt, libvirt))
+    monkeypatch.setattr("mempattern.live.over_libvirt.qemu_of_uuid", lambda uuid: os.getpid())
+
+    async def run():
+        async with Domain("mine").open():
+            with pytest.raises(UsageError, match="another mempattern"):
+                async with Domain("mine").open():
+                    pass
+            libvirt.uri = "qemu+ssh://there/system"  # its process is not seen
+            async with Domain("mine").open():
+                pass
+            libvirt.uri = "x:///"
+        async with Domain("mine").open():
+            pass
+
+    asyncio.run(run())
 
 
 def test_figures():

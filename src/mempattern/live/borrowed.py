@@ -24,6 +24,8 @@ def steering_alone(pid: int) -> Iterator[int | None]:
     try:
         lock = os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:  # in another container, or hidden
+        lock = None
+    if lock is None:
         yield None
         return
     try:

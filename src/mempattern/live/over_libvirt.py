@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from mempattern.errors import LibvirtError, UsageError
+from mempattern.errors import LibvirtError, ProcessError, UsageError
+from mempattern.live.borrowed import steering_alone
 from mempattern.live.figures import Figures
 from mempattern.live.guarding import Guard
 from mempattern.live.libvirtd import Connection, library_path
@@ -44,12 +45,14 @@ class Domain:
     async def open(self) -> AsyncIterator[Migrator]:
         connection, domain = await asyncio.to_thread(self._find)
         try:
-            migrator = DomainMigrator(connection, domain)
-            await migrator.begin()
-            try:
-                yield migrator
-            finally:
-                migrator.let_go()
+            pid = await asyncio.to_thread(_pid, connection, domain)
+            with steering_alone(pid) as lock:
+                migrator = DomainMigrator(connection, domain, lock)
+                await migrator.begin()
+                try:
+                    yield migrator
+                finally:
+                    migrator.let_go()
         finally:
             await asyncio.to_thread(connection.close)
 
@@ -90,6 +93,14 @@ class Domain:
         return UsageError(f"the domain {self.name} is shut off: there is nothing to migrate")
 
 
+def _pid(connection: Connection, domain: Any) -> int:
+    """Its QEMU's; 0 if that is not seen from here."""
+    with suppress(ProcessError):
+        if not urlsplit(connection.uri).hostname:
+            return qemu_of_uuid(str(connection.ask("UUIDString", of=domain)))
+    return 0
+
+
 class DomainMigrator:
     """See `Migrator`. What only who starts a migration can do is left to them."""
 
@@ -98,9 +109,9 @@ class DomainMigrator:
     remained, and QEMU's headroom is 25 ms (docs/libvirt.md)."""
     no_throttle = "libvirt throttles only what was started with --auto-converge, by itself"
 
-    def __init__(self, connection: Connection, domain: Any) -> None:
+    def __init__(self, connection: Connection, domain: Any, lock: int | None) -> None:
         self._connection, self._domain = connection, domain
-        self._guard = Guard()
+        self._guard = Guard(lock)
         self._happened = asyncio.Event()
         self._status = "active"
         self._end: Mapping[str, Any] | None = None
