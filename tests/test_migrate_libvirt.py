@@ -11,10 +11,10 @@ import pytest
 from libvirt_pair import libvirt_pair, until
 
 from mempattern.errors import LibvirtError, MissingPackageError, ProcessError, UsageError
-from mempattern.live import over_libvirt
 from mempattern.live.controller import MigrationController
 from mempattern.live.guarding import Guard
 from mempattern.live.over_libvirt import Domain, DomainMigrator, job_figures
+from mempattern.live.steering import Steering
 from mempattern.migration.policies import NOTHING, Action, Policy
 from mempattern.migration.registry import POLICIES
 from mempattern.qemu.ram import qemu_of_uuid
@@ -262,7 +262,7 @@ def test_no_pages_of_another_host(monkeypatch):
         def close(self):
             pass
 
-    monkeypatch.setattr(over_libvirt.Domain, "_find", lambda self: (Remote(), None))
+    monkeypatch.setattr(Domain, "_find", lambda self: (Remote(), None))
     with pytest.raises(UsageError, match=r"another host.*--no-trace"):
         Domain("guest").ram()
 
@@ -306,6 +306,67 @@ def test_the_guard_puts_back_what_is_ours(answers, domain, put_back, tmp_path):
     assert guard._process.wait(20) == 0
     said = tmp_path / "said"
     assert (said.read_text() if said.exists() else None) == put_back
+
+
+class FakeConnection:
+    """A libvirt with one domain, "mine", that is its own."""
+
+    uri = "x:///"
+    limit_ms = 300
+
+    def ask(self, function, *arguments, of=None):
+        if function == "migrateSetMaxDowntime":
+            self.limit_ms = arguments[0]
+        return [self] if function == "listAllDomains" else self.limit_ms
+
+    def watch(self, domain, events, loop):
+        pass
+
+    def close(self):
+        pass
+
+    def UUIDString(self):
+        return "mine"
+
+
+def test_a_limit_that_somebody_else_has_set_is_put_back(monkeypatch):
+    """Also if we set another one after it."""
+    monkeypatch.setattr("mempattern.live.over_libvirt.library_path", str)
+    libvirt = FakeConnection()
+    migrator = DomainMigrator(libvirt, libvirt, None)
+    migrator.was_limit_ms = libvirt.limit_ms
+
+    async def run():
+        steering = Steering(migrator, 1.0)
+        await steering.do(Action(0.8))
+        libvirt.limit_ms = 77
+        assert "somebody else has set 77 ms" in (await steering.do(Action(0.5)))[0]
+        assert (libvirt.limit_ms, migrator.limit_ms) == (500, 500)
+        await migrator.put_back(is_over=True)
+        migrator.let_go()
+
+    asyncio.run(run())
+    assert libvirt.limit_ms == 77
+
+
+def test_one_steers_at_a_time(monkeypatch):
+    libvirt = FakeConnection()
+    monkeypatch.setattr(Domain, "_find", lambda self: (libvirt, libvirt))
+    monkeypatch.setattr("mempattern.live.over_libvirt.qemu_of_uuid", lambda uuid: os.getpid())
+
+    async def run():
+        async with Domain("mine").open():
+            with pytest.raises(UsageError, match="another mempattern"):
+                async with Domain("mine").open():
+                    pass
+            libvirt.uri = "qemu+ssh://there/system"  # its process is not seen
+            async with Domain("mine").open():
+                pass
+            libvirt.uri = "x:///"
+        async with Domain("mine").open():
+            pass
+
+    asyncio.run(run())
 
 
 def test_figures():

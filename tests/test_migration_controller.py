@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import math
 import signal
 import threading
 import time
@@ -15,10 +16,12 @@ from mempattern.live.controller import MigrationController
 from mempattern.live.decisions import Listener, Passed, Result
 from mempattern.live.figures import Figures
 from mempattern.live.guarding import Guard
+from mempattern.live.over_qmp import QMPSocket
 from mempattern.live.record import from_meta, to_meta
 from mempattern.live.session import _ANSWER_S
 from mempattern.live.steering import highest_limit_s
 from mempattern.migration.policies import NOTHING, Action, Policy
+from mempattern.report.migrating import result_lines
 
 PENDING = 90 * MIB  # takes 0.94 s at 100 MB/s
 PASSES = [active(n, PENDING, at_s=n / 10) for n in range(1, 7)]
@@ -39,17 +42,9 @@ class Answers(Policy):
         return self.answers.pop(0) if self.answers else NOTHING
 
 
-async def settled(fake):
-    """The guard has put all back."""
-    for _ in range(200):
-        if fake.parameters == PARAMETERS and not fake.capabilities["events"]:
-            return
-        await asyncio.sleep(0.05)
-    raise AssertionError((fake.parameters, fake.capabilities))
-
-
-def steer(fake, policy, tmp_path, *, uri="tcp:there:1", by_guard=False, **more):
-    """The result of a migration steered by the policy; QEMU must be as it was before."""
+def steer(fake, policy, tmp_path, *, uri="tcp:there:1", left_ms=300, by_guard=False, **more):
+    """The result of a migration steered by the policy; QEMU must be as it was before, but for the
+    limit if somebody else has changed that."""
     more = {"max_downtime_s": 1.0, "traces": False} | more
 
     async def run():
@@ -66,8 +61,21 @@ def steer(fake, policy, tmp_path, *, uri="tcp:there:1", by_guard=False, **more):
     try:
         return asyncio.run(run())
     finally:
-        assert fake.parameters == PARAMETERS | {"max-bandwidth": fake.parameters["max-bandwidth"]}
+        assert fake.parameters == PARAMETERS | {"downtime-limit": left_ms}
         assert fake.capabilities == before
+
+
+async def settled(fake):
+    """The guard has put all back."""
+    await until(lambda: fake.parameters == PARAMETERS and not fake.capabilities["events"])
+
+
+async def until(so):
+    for _ in range(200):
+        if so():
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("it did not come")
 
 
 def slowly(*steps):
@@ -198,6 +206,39 @@ def test_a_policy_that_never_answers(tmp_path):
     assert steer(FakeQemu(*PASSES, completed()), Silent(), tmp_path).completed
 
 
+def until_limit(limit_ms):
+    """The migration goes on until that limit is set anew."""
+    return lambda fake: completed() if fake.limits()[-1:] == [limit_ms] else active(3, PENDING)
+
+
+def test_a_policy_that_answers_too_late(tmp_path, monkeypatch):
+    monkeypatch.setattr("mempattern.live.asking._ANSWER_S", 0.3)
+
+    class Hangs(Policy):
+        def after(self, done):
+            if done.number == 3:
+                threading.Event().wait()
+            return Action(0.5)
+
+    fake = FakeQemu(*slowly(*PASSES[:3]), until_limit(300))
+    result = steer(fake, Hangs(), tmp_path)
+    assert "the policy failed: TimeoutError: it has not answered within 0.3 s" in result.failure
+    assert fake.limits() == [500, 300]
+
+
+def test_a_policy_that_raises_what_cancels_tasks(tmp_path):
+    class Cancels(Policy):
+        def after(self, done):
+            if done.number == 3:
+                raise asyncio.CancelledError
+            return Action(0.5)
+
+    fake = FakeQemu(*slowly(*PASSES[:3]), until_limit(300))
+    result = steer(fake, Cancels(), tmp_path)
+    assert "the policy failed" in result.failure
+    assert "CancelledError" in result.failure
+
+
 def test_qmp_is_lost_and_the_guard_puts_back_what_was_changed(tmp_path):
     fake = FakeQemu(*slowly(*PASSES[:3]), lambda fake: fake.hang_up(), active(3, PENDING))
 
@@ -217,23 +258,139 @@ def test_qmp_is_lost_and_the_guard_puts_back_what_was_changed(tmp_path):
     assert fake.limits() == [800, 300]
 
 
-def test_what_somebody_else_has_set_meanwhile_stays(tmp_path):
-    def other(fake):
-        fake.parameters["downtime-limit"] = 77
-        return active(4, PENDING)
+def test_one_steers_at_a_time(tmp_path):
+    """By whichever of its sockets: also its guard has to be done with the parameters first."""
+    fake = FakeQemu()
+    sockets = [QMPSocket(tmp_path / name) for name in ("one", "other")]
 
-    fake = FakeQemu(*slowly(*PASSES[:3]), other, completed())
-    with pytest.raises(AssertionError, match="77"):
-        steer(fake, Answers(Action(0.8)), tmp_path)
+    async def run():
+        async with fake.serving(sockets[0].path), fake.serving(sockets[1].path):
+            async with sockets[0].open() as migrator:
+                await migrator.prepare(
+                    on_nonconvergence="continue", auto_converges=False, bandwidth_Bps=None
+                )
+                await migrator.set_limit(500)
+                await refused(sockets[1])
+                fake.refuse["migrate-set-parameters"] = "not now"
+                fake.refuse["migrate-set-capabilities"] = "during a migration"
+            await refused(sockets[1])
+            del fake.refuse["migrate-set-parameters"]
+            await until(lambda: fake.parameters == PARAMETERS)
+            await opened(sockets[1])
+            assert fake.capabilities["events"]
+            fake.refuse.clear()
+            await until(lambda: not fake.capabilities["events"])
+
+    async def refused(socket):
+        with pytest.raises(UsageError, match="another mempattern"):
+            async with socket.open():
+                pass
+
+    async def opened(socket):
+        for _ in range(100):
+            with suppress(UsageError):
+                async with socket.open():
+                    return
+            await asyncio.sleep(0.05)
+        raise AssertionError
+
+    asyncio.run(run())
+
+
+def others(limit_ms, step):
+    """Somebody else sets that limit before QEMU answers."""
+
+    def answer(fake):
+        fake.parameters["downtime-limit"] = limit_ms
+        return step
+
+    return answer
+
+
+def test_what_somebody_else_has_set_meanwhile_stays(tmp_path):
+    fake = FakeQemu(*slowly(*PASSES[:3]), others(77, PASSES[3]), completed())
+    steer(fake, Answers(Action(0.8)), tmp_path, left_ms=77)
     assert fake.limits() == [800]
+
+
+def test_what_somebody_else_has_set_is_put_back(tmp_path):
+    """Also if the policy goes on; it is told the limit that is in force."""
+    policy = Answers(Action(0.8), NOTHING, Action(0.6), Action(0.5))
+    fake = FakeQemu(
+        *slowly(*PASSES[:3]), others(77, PASSES[3]), *slowly(*PASSES[4:]), completed()
+    )  # fmt: skip
+    result = steer(fake, policy, tmp_path, left_ms=77)
+    assert fake.limits() == [800, 600, 500, 77]
+    assert [done.limit_s for done in policy.seen] == [0.3, 0.8, 0.077, 0.6, 0.5]
+    assert [d.did for d in result.decisions] == [
+        "downtime limit 800 ms",
+        "downtime limit 600 ms (somebody else has set 77 ms, which is put back at the end)",
+        "downtime limit 500 ms",
+    ]
+
+
+def test_what_somebody_else_has_set_is_what_the_policy_wants(tmp_path):
+    fake = FakeQemu(*PASSES[:1], others(800, PASSES[1]), *slowly(*PASSES[2:]), completed())
+    result = steer(fake, Answers(Action(0.8)), tmp_path, left_ms=800)
+    assert fake.limits() == []
+    assert result.decisions == ()
+
+
+def test_undoing_leaves_what_somebody_else_has_set(tmp_path):
+    """Be it after a failure or after a stop that QEMU did not follow."""
+    steps = *slowly(*PASSES[:3]), others(77, PASSES[3]), *slowly(*PASSES[4:]), completed()
+    fake = FakeQemu(*steps)
+    result = steer(fake, Answers(Action(0.8), NOTHING, "nonsense"), tmp_path, left_ms=77)
+    assert "the policy failed" in result.failure
+    assert fake.limits() == [800]
+    fake = FakeQemu(*steps)
+    steer(fake, Answers(Action(0.4), Action(stop=True)), tmp_path, left_ms=77)
+    assert fake.limits() == [400, 930]
 
 
 def test_own_limit_above_the_ceiling(tmp_path):
     fake = FakeQemu(completed())
     result = steer(fake, Policy(), tmp_path, max_downtime_s=0.1)
     assert fake.limits() == [75, 300]
-    assert "above the ceiling" in result.decisions[0].why
+    assert "above what the ceiling allows" in result.decisions[0].why
     assert result.within_ceiling is False  # by what the script says; not by our doing
+
+
+def test_own_limit_at_the_ceiling(tmp_path):
+    """It leaves QEMU no headroom."""
+    fake = FakeQemu(completed())
+    steer(fake, Policy(), tmp_path, max_downtime_s=0.3)
+    assert fake.limits() == [275, 300]
+
+
+@pytest.mark.parametrize("ceiling_s", [3600.0, 1e300])
+def test_a_ceiling_above_all_that_qemu_takes(ceiling_s, tmp_path):
+    fake = FakeQemu(*slowly(*PASSES), completed())
+    result = steer(fake, Answers(Action(stop=True)), tmp_path, max_downtime_s=ceiling_s)
+    assert fake.limits()[0] == 2_000_000
+    assert all(len(line) < 100 for line in result_lines(result))
+
+
+@pytest.mark.parametrize("ceiling_s", [0.0013, 1e-300])
+def test_a_ceiling_too_low_for_any_limit(ceiling_s, tmp_path):
+    fake = FakeQemu(completed())
+    with pytest.raises(UsageError, match="less than a millisecond"):
+        steer(fake, Policy(), tmp_path, max_downtime_s=ceiling_s)
+    assert fake.log == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"bandwidth_Bps": 0.9}, {"bandwidth_Bps": 0}, {"bandwidth_Bps": 1e30}, {"patience_s": 0},
+        {"patience_s": math.nan}, {"observe_s": -1}, {"observe_s": math.nan},
+        {"on_nonconvergence": "bogus"},
+    ],
+)  # fmt: skip
+def test_numbers_that_make_no_sense(wrong):
+    (name,) = wrong
+    with pytest.raises(UsageError, match=name):
+        MigrationController("qmp", "tcp:there:1", Policy(), **({"max_downtime_s": 1.0} | wrong))
 
 
 def test_throttling(tmp_path):

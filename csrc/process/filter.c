@@ -21,7 +21,6 @@
 #include <sys/ptrace.h>
 
 #define GET_FILTER 0x420c     /* PTRACE_SECCOMP_GET_FILTER */
-#define SYSCALL_BYTES 2       /* of the instruction, which the address that filters see is after */
 
 unsigned mpat_filter_returns(const struct sock_filter *program, size_t n,
                              const struct seccomp_data *call, size_t n_known)
@@ -56,7 +55,7 @@ int mpat_filters_allow(pid_t tid, unsigned long code, long number, long argument
     struct seccomp_data call = {
         .nr = (int)number,
         .arch = AUDIT_ARCH_X86_64,
-        .instruction_pointer = code + SYSCALL_BYTES,
+        .instruction_pointer = code + MPAT_SYSCALL_BYTES,
         .args = {argument == MPAT_ANY_ARGUMENT ? 0 : (uint64_t)argument},
     };
     size_t n_known = offsetof(struct seccomp_data, args);

@@ -11,6 +11,9 @@
 /* The first argument is not known yet. */
 #define MPAT_ANY_ARGUMENT (-1L)
 
+/* Of the instruction; the address that filters see is after it. */
+#define MPAT_SYSCALL_BYTES 2
+
 /*
  * Does the stopped thread that we trace pass through all its filters with this call, made by the
  * instruction at `code`? 0 or -EACCES, also if we may not read them (CAP_SYS_ADMIN), or do not

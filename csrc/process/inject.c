@@ -51,6 +51,7 @@
 #define UFFD_FLAGS (O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY)
 #define KERNEL_SIGSET_BYTES 8
 #define ERESTARTNOHAND 514L /* include/linux/errno.h */
+#define ERESTART_RESTARTBLOCK 516L
 #define GET_RSEQ_CONFIGURATION 0x420f
 #define GET_SYSCALL_DISPATCH 0x4211
 
@@ -67,6 +68,7 @@ struct stopped {
     pid_t tid;
     struct user_regs_struct registers;
     uint64_t mask; /* signals */
+    int must_not_resume; /* restart_syscall(2) could be its end */
 };
 
 static int64_t now_ns(void)
@@ -218,6 +220,17 @@ static void undo_eintr(struct user_regs_struct *registers)
         registers->rax = (unsigned long)-ERESTARTNOHAND;
 }
 
+/*
+ * A call with a timeout, such as poll(2), goes on after a stop by restart_syscall(2), which the
+ * thread's filters judge, too. Where they may not let it through, the call is made again instead,
+ * with its whole timeout: that one they let through before.
+ */
+static void remake(struct user_regs_struct *registers)
+{
+    if ((long)registers->rax == -ERESTART_RESTARTBLOCK)
+        registers->rax = (unsigned long)-ERESTARTNOHAND;
+}
+
 /* From an interrupt-stop: everything back, and go on. */
 static void release(const struct stopped *s)
 {
@@ -225,6 +238,8 @@ static void release(const struct stopped *s)
     uint64_t mask = s->mask;
 
     undo_eintr(&registers);
+    if (s->must_not_resume)
+        remake(&registers);
     trace(PTRACE_SETREGS, s->tid, 0, &registers);
     trace(PTRACE_SETSIGMASK, s->tid, KERNEL_SIGSET_BYTES, &mask);
     trace(PTRACE_DETACH, s->tid, 0, NULL);
@@ -302,6 +317,9 @@ static int stop(const struct mpat_plan *plan, struct mpat_candidate *candidate, 
         error = (int)trace(PTRACE_GETSIGMASK, s->tid, KERNEL_SIGSET_BYTES, &s->mask);
     if (error) /* killed meanwhile */
         return error;
+    s->must_not_resume = candidate->is_filtered &&
+                         mpat_filters_allow(s->tid, s->registers.rip - MPAT_SYSCALL_BYTES,
+                                            SYS_restart_syscall, MPAT_ANY_ARGUMENT) != 0;
     error = check(plan, candidate, s, report);
     if (!error)
         error = (int)trace(PTRACE_SETSIGMASK, s->tid, KERNEL_SIGSET_BYTES, &all);

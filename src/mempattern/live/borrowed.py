@@ -2,12 +2,43 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mempattern.errors import QMPError
+from mempattern.errors import QMPError, UsageError
 from mempattern.live.guarding import Guard
 from mempattern.live.session import Session
+
+
+@contextmanager
+def steering_alone(pid: int) -> Iterator[int | None]:
+    """Lock QEMU's directory in /proc, or another's settings would be taken for QEMU's own. None
+    where it is not seen. A guard that is given the descriptor goes on holding the lock.
+
+    Raises `UsageError` if somebody else holds it.
+    """
+    try:
+        lock = os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:  # in another container, or hidden
+        lock = None
+    if lock is None:
+        yield None
+        return
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(
+                f"another mempattern steers the migration of this QEMU (process {pid}), or was "
+                f"killed and its settings are just being put back: end it, or try again in a moment"
+            ) from None
+        yield lock
+    finally:
+        os.close(lock)
 
 
 class Borrowed:
@@ -17,8 +48,11 @@ class Borrowed:
     put back by then, it does so, also after a SIGKILL.
     """
 
-    def __init__(self, session: Session, now: dict[str, Any], capabilities: dict[str, bool]):
-        self._session = session
+    def __init__(
+        self, session: Session, now: dict[str, Any], capabilities: dict[str, bool],
+        lock: int | None,
+    ) -> None:  # fmt: skip
+        self._session, self._lock = session, lock
         self.parameters = now
         """As they are now."""
         self.capabilities = capabilities
@@ -26,21 +60,34 @@ class Borrowed:
         self._ours: dict[str, list[Any]] = {}
         """The last two values that each was set to: the later one may not have got there."""
         self._capabilities_were: dict[str, bool] = {}
-        self._guard = Guard()
+        self._guard = Guard(lock)
 
     @classmethod
-    async def of(cls, session: Session) -> Borrowed:
-        """Those of that QEMU. Raises `QMPError`."""
+    async def of(cls, session: Session, lock: int | None) -> Borrowed:
+        """Those of that QEMU, which is locked. Raises `QMPError`."""
         parameters = await session.execute("query-migrate-parameters")
         said = await session.execute("query-migrate-capabilities")
         try:
             capabilities = {str(one["capability"]): bool(one["state"]) for one in said}
-            return cls(session, dict(parameters), capabilities)
+            return cls(session, dict(parameters), capabilities, lock)
         except (TypeError, KeyError, ValueError) as error:
             raise QMPError(f"QEMU's migration settings make no sense: {error!r}") from None
 
+    def was(self, name: str) -> Any:
+        """What is put back: the parameter as it was, or as somebody else has set it since."""
+        return self._were.get(name, self.parameters[name])
+
+    async def look(self) -> None:
+        """At the parameters as they are now. Raises `QMPError`."""
+        self.parameters = dict(await self._session.execute("query-migrate-parameters"))
+        for name, was in self._were.items():
+            now = self.parameters[name]
+            if now != was and now not in self._ours[name]:  # it is somebody else's
+                self._were[name], self._ours[name] = now, []
+
     async def set(self, **parameters: int) -> None:
         """Change parameters. Raises `QMPError`."""
+        await self.look()
         new = {name.replace("_", "-"): value for name, value in parameters.items()}
         new = {name: value for name, value in new.items() if self.parameters.get(name) != value}
         if not new:
@@ -50,7 +97,7 @@ class Borrowed:
             raise QMPError(f"this QEMU has no migration parameter {', '.join(unknown)}")
         for name, value in new.items():
             self._were.setdefault(name, self.parameters[name])
-            self._ours[name] = [*self._ours.get(name, ())[-1:], value]
+            self._ours[name] = [*self._ours.get(name, [])[-1:], value]
         self._tell_guard()
         await self._session.execute("migrate-set-parameters", **new)
         self.parameters |= new
@@ -71,12 +118,8 @@ class Borrowed:
         otherwise.
         """
         if self._were:
-            now = await self._session.execute("query-migrate-parameters")
-            ours = {
-                name: was
-                for name, was in self._were.items()
-                if now[name] != was and now[name] in self._ours[name]
-            }
+            await self.look()
+            ours = {name: was for name, was in self._were.items() if self.parameters[name] != was}
             if ours:
                 await self._session.execute("migrate-set-parameters", **ours)
             self.parameters |= ours
@@ -103,4 +146,5 @@ class Borrowed:
             "socket": str(Path(self._session.path).absolute()),
             "parameters": {name: [was, self._ours[name]] for name, was in self._were.items()},
             "capabilities": self._capabilities_were,
+            **({} if self._lock is None else {"lock": self._lock}),
         })  # fmt: skip

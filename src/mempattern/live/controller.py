@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import time
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
-from mempattern._checks import positive, positive_seconds
+from mempattern._checks import number_within, positive_seconds
 from mempattern.errors import EndedError, LostError, MonitorError, UsageError
 from mempattern.interval import Interval
 from mempattern.live.asking import Asking, in_thread
@@ -25,6 +26,8 @@ from mempattern.migration.policies.deferral import HotPages
 from mempattern.migration.policies.qemu import AutoConverge
 from mempattern.trace.blobs import count_dirty
 
+_MOST_BPS = 2.0**63
+"""QEMU's `max-bandwidth` is a whole number of so many bits; 0 is "unlimited"."""
 _LOOK_S = 0.05
 _SILENCE_S = 120.0
 """QEMU answers nobody in the pause; what it may take, and so much more."""
@@ -90,10 +93,20 @@ class MigrationController:
             raise UsageError("the destination is empty: name one, as in tcp:10.0.0.2:4444")
         self._uri = uri
         self._ceiling_s = positive_seconds("max_downtime_s", max_downtime_s)
-        self._bandwidth_Bps = bandwidth_Bps and positive("bandwidth_Bps", bandwidth_Bps, "bytes/s")
-        self._patience_s = patience_s and positive_seconds("patience_s", patience_s)
+        if bandwidth_Bps is not None:
+            number_within("bandwidth_Bps", bandwidth_Bps, 1, _MOST_BPS, "bytes/s")
+        self._bandwidth_Bps = bandwidth_Bps
+        if patience_s is not None:
+            positive_seconds("patience_s", patience_s)
+        self._patience_s = patience_s
+        if on_nonconvergence not in get_args(OnNonconvergence):
+            raise UsageError(
+                f"on_nonconvergence must be one of {', '.join(get_args(OnNonconvergence))}, not "
+                f"{on_nonconvergence!r}"
+            )
         self._on_nonconvergence = on_nonconvergence
-        self._observe_s, self._traces = observe_s, traces
+        self._observe_s = number_within("observe_s", observe_s, 0, math.inf, "seconds")
+        self._traces = traces
         self._output, self._force = output, force
         self._listener = Audience(listener or Listener())
         # QEMU's own is what that policy imitates.
@@ -166,6 +179,7 @@ class MigrationController:
         now = await migrator.check(
             starts=starts, traces=self._traces, on_nonconvergence=self._on_nonconvergence
         )
+        highest_limit_s(self._ceiling_s, migrator.handover_s)  # or it is too low for any
         self._now = Figures("none") if starts else now  # it may be of a migration before
 
     # ---- the migration ---------------------------------------------------------------------------
@@ -211,9 +225,11 @@ class MigrationController:
                 bandwidth_Bps=self._bandwidth_Bps,
             )  # fmt: skip
         limit_s = self._steering.limit_s
-        if limit_s > self._ceiling_s:
-            did = await self._steering.do(Action(downtime_limit_s=self._ceiling_s))
-            self._decide(did, "QEMU's own limit is above the ceiling", self._progress(), limit_s)
+        highest_s = highest_limit_s(self._ceiling_s, self._migrator.handover_s)
+        if limit_s > highest_s:
+            did = await self._steering.do(Action(downtime_limit_s=highest_s))
+            why = "QEMU's own limit is above what the ceiling allows"
+            self._decide(did, why, self._progress(), limit_s)
         n_pages = self._seen.n_pages or await self._migrator.ram_bytes() // 4096
         bandwidth_Bps = self._bandwidth_Bps or self._now.bandwidth_Bps
         bandwidth_Bps = bandwidth_Bps or self._migrator.bandwidth_Bps
@@ -225,9 +241,7 @@ class MigrationController:
         self._patience_s = self._patience_s or max(_LEAST_S, _FULL_SENDS * ram_s)
         return Task(
             n_pages, self._seen.page_bytes, bandwidth_Bps, self._steering.limit_s,
-            highest_limit_s(self._ceiling_s, self._migrator.handover_s), self._patience_s,
-            self._seen.zero_pages,
-            self._seen.recording,
+            highest_s, self._patience_s, self._seen.zero_pages, self._seen.recording,
         )  # fmt: skip
 
     async def _begin(self, task: Task) -> Action:

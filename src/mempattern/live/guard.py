@@ -9,6 +9,7 @@ own, and libvirt if need be, so that it is there at once and whatever became of 
 
 import contextlib
 import json
+import os
 import socket
 import sys
 import time
@@ -29,6 +30,7 @@ def main() -> None:
     for line in sys.stdin:
         with contextlib.suppress(ValueError):  # the writer died in the middle of the line
             wanted = json.loads(line)
+    unlock(wanted)
     try_s = _TRY_LIBVIRT_S if "domain" in wanted else _TRY_S
     deadline, pause_s = time.monotonic() + try_s, _FIRST_PAUSE_S
     while wanted:
@@ -43,6 +45,12 @@ def main() -> None:
                 return
         time.sleep(pause_s)
         pause_s = min(pause_s * 1.5, _LAST_PAUSE_S)
+
+
+def unlock(wanted: dict[str, Any]) -> None:
+    """Others may steer QEMU as soon as its parameters are as they were."""
+    if not wanted.get("parameters") and "lock" in wanted:
+        os.close(wanted.pop("lock"))
 
 
 def put_back(wanted: dict[str, Any]) -> None:
@@ -62,6 +70,7 @@ def put_back(wanted: dict[str, Any]) -> None:
             if mine:
                 ask(lines, _PARAMETERS, mine)
             wanted["parameters"] = {}
+            unlock(wanted)
             if wanted["capabilities"]:
                 states = [
                     {"capability": name, "state": was}

@@ -17,9 +17,13 @@ _END_S = 2.0
 
 
 class Guard:
-    """Started with the first thing that is to be put back; see `guard` for what it does."""
+    """Started with the first thing that is to be put back; see `guard` for what it does.
 
-    def __init__(self) -> None:
+    It holds the lock (`steering_alone`), too.
+    """
+
+    def __init__(self, lock: int | None = None) -> None:
+        self._lock = lock
         self._process: subprocess.Popen[bytes] | None = None
         self._has_work = False
 
@@ -37,6 +41,7 @@ class Guard:
                 [sys.executable, "-I", "-S", str(Path(guard.__file__))], stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
                 bufsize=0,
+                pass_fds=() if self._lock is None else (self._lock,),
             )  # fmt: skip
             assert self._process.stdin is not None
             os.set_blocking(self._process.stdin.fileno(), False)  # it may be stopped

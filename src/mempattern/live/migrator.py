@@ -24,6 +24,10 @@ class Migrator(Protocol):
         """The downtime limit in force; known from `check` on, as are those below."""
 
     @property
+    def was_limit_ms(self) -> int:
+        """The downtime limit that is put back: the first, or what somebody else has set since."""
+
+    @property
     def handover_s(self) -> float:
         """For which the guest stands still beside what QEMU reckons with."""
 
@@ -58,6 +62,9 @@ class Migrator(Protocol):
 
     async def ram_bytes(self) -> int:
         """Of the guest."""
+
+    async def look(self) -> None:
+        """At the downtime limit, which somebody else may have changed."""
 
     async def set_limit(self, limit_ms: int) -> None:
         """Change the downtime limit."""

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from mempattern.errors import LibvirtError, UsageError
+from mempattern.errors import LibvirtError, ProcessError, UsageError
+from mempattern.live.borrowed import steering_alone
 from mempattern.live.figures import Figures
 from mempattern.live.guarding import Guard
 from mempattern.live.libvirtd import Connection, library_path
@@ -44,12 +45,14 @@ class Domain:
     async def open(self) -> AsyncIterator[Migrator]:
         connection, domain = await asyncio.to_thread(self._find)
         try:
-            migrator = DomainMigrator(connection, domain)
-            await migrator.begin()
-            try:
-                yield migrator
-            finally:
-                migrator.let_go()
+            pid = await asyncio.to_thread(_pid, connection, domain)
+            with steering_alone(pid) as lock:
+                migrator = DomainMigrator(connection, domain, lock)
+                await migrator.begin()
+                try:
+                    yield migrator
+                finally:
+                    migrator.let_go()
         finally:
             await asyncio.to_thread(connection.close)
 
@@ -90,6 +93,14 @@ class Domain:
         return UsageError(f"the domain {self.name} is shut off: there is nothing to migrate")
 
 
+def _pid(connection: Connection, domain: Any) -> int:
+    """Its QEMU's; 0 if that is not seen from here."""
+    with suppress(ProcessError):
+        if not urlsplit(connection.uri).hostname:
+            return qemu_of_uuid(str(connection.ask("UUIDString", of=domain)))
+    return 0
+
+
 class DomainMigrator:
     """See `Migrator`. What only who starts a migration can do is left to them."""
 
@@ -98,15 +109,15 @@ class DomainMigrator:
     remained, and QEMU's headroom is 25 ms (docs/libvirt.md)."""
     no_throttle = "libvirt throttles only what was started with --auto-converge, by itself"
 
-    def __init__(self, connection: Connection, domain: Any) -> None:
+    def __init__(self, connection: Connection, domain: Any, lock: int | None) -> None:
         self._connection, self._domain = connection, domain
-        self._guard = Guard()
+        self._guard = Guard(lock)
         self._happened = asyncio.Event()
         self._status = "active"
         self._end: Mapping[str, Any] | None = None
         self._last = Figures("none")
         self._is_cancelled = False
-        self.limit_ms = self._first_ms = 0
+        self.limit_ms = self.was_limit_ms = 0
         self.bandwidth_Bps = 0.0
         self._ours: list[int] = []
         """The last two limits that we set: the later one may not have got there."""
@@ -137,7 +148,7 @@ class DomainMigrator:
                 "no migration of the domain is under way that could be steered: start one with "
                 "virsh migrate --live"
             )
-        self.limit_ms = self._first_ms = int(await self._ask("migrateGetMaxDowntime", 0))
+        self.limit_ms = self.was_limit_ms = int(await self._ask("migrateGetMaxDowntime", 0))
         speed_mib = int(await self._ask("migrateGetMaxSpeed", 0))
         self.bandwidth_Bps = 0.0 if speed_mib >= _UNLIMITED_MIB else speed_mib * 2.0**20
         return job_figures(said, self._status)
@@ -182,12 +193,17 @@ class DomainMigrator:
     async def ram_bytes(self) -> int:
         return int(await self._ask("maxMemory")) * 1024
 
+    async def look(self) -> None:
+        self.limit_ms = int(await self._ask("migrateGetMaxDowntime", 0))
+        if self.limit_ms not in (self.was_limit_ms, *self._ours):  # it is somebody else's
+            self.was_limit_ms, self._ours = self.limit_ms, []
+
     async def set_limit(self, limit_ms: int) -> None:
         self._ours = [*self._ours[-1:], limit_ms]
         self._guard.tell({
             "uri": self._connection.uri,
             "domain": self._domain.UUIDString(),
-            "limit": [self._first_ms, self._ours],
+            "limit": [self.was_limit_ms, self._ours],
             "library": library_path(),
         })  # fmt: skip
         await self._ask("migrateSetMaxDowntime", limit_ms, 0)
@@ -205,9 +221,9 @@ class DomainMigrator:
 
     async def put_back(self, *, is_over: bool) -> None:
         if self._ours and await self._is_active():
-            now_ms = await self._ask("migrateGetMaxDowntime", 0)
-            if now_ms in self._ours and now_ms != self._first_ms:
-                await self._ask("migrateSetMaxDowntime", self._first_ms, 0)
+            await self.look()
+            if self.limit_ms != self.was_limit_ms:
+                await self._ask("migrateSetMaxDowntime", self.was_limit_ms, 0)
         self._ours = []
         self._guard.tell({})
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from mempattern.errors import UsageError
-from mempattern.live.borrowed import Borrowed
+from mempattern.live.borrowed import Borrowed, steering_alone
 from mempattern.live.figures import Figures
 from mempattern.live.migrator import Migrator, OnNonconvergence
 from mempattern.live.preflight import check_capabilities, check_state, check_version
@@ -32,11 +32,12 @@ class QMPSocket:
     async def open(self) -> AsyncIterator[Migrator]:
         async with Session(self.path) as session:
             facts = {"qemu": await check_version(session)}
-            borrowed = await Borrowed.of(session)
-            try:
-                yield QMPMigrator(session, borrowed, facts)
-            finally:
-                borrowed.let_go()
+            with steering_alone(session.pid) as lock:
+                borrowed = await Borrowed.of(session, lock)
+                try:
+                    yield QMPMigrator(session, borrowed, facts)
+                finally:
+                    borrowed.let_go()
 
     def ram(self) -> tuple[int, GuestRam]:
         with connect(os.fspath(self.path), _CONNECT_S) as connection:
@@ -52,11 +53,16 @@ class QMPMigrator:
     def __init__(self, session: Session, borrowed: Borrowed, facts: Mapping[str, str]) -> None:
         self._session, self._borrowed, self.facts = session, borrowed, facts
         self._events = session.listen(("MIGRATION_PASS", "MIGRATION"))
+        self._number = 0
         self.no_throttle: str | None = "it takes --on-nonconvergence throttle"
 
     @property
     def limit_ms(self) -> int:
         return int(self._borrowed.parameters["downtime-limit"])
+
+    @property
+    def was_limit_ms(self) -> int:
+        return int(self._borrowed.was("downtime-limit"))
 
     @property
     def bandwidth_Bps(self) -> float:
@@ -105,7 +111,11 @@ class QMPMigrator:
         await self._session.execute("migrate", uri=uri)
 
     async def figures(self) -> Figures:
-        return Figures.of(await self._session.execute("query-migrate"))
+        figures = Figures.of(await self._session.execute("query-migrate"))
+        if figures.status == "active" and figures.number != self._number:
+            self._number = figures.number
+            await self.look()
+        return figures
 
     async def next_event(self, timeout_s: float) -> None:
         with suppress(TimeoutError):
@@ -114,6 +124,9 @@ class QMPMigrator:
     async def ram_bytes(self) -> int:
         said = await self._session.execute("query-memory-size-summary")
         return int(said["base-memory"] + said.get("plugged-memory", 0))
+
+    async def look(self) -> None:
+        await self._borrowed.look()
 
     async def set_limit(self, limit_ms: int) -> None:
         await self._borrowed.set(downtime_limit=limit_ms)

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from mempattern.errors import QMPError
-from mempattern.qemu.qmp import connect, hung_up, library, silence
+from mempattern.qemu.qmp import connect, hung_up, library, owner_of, silence
 
 _CONNECT_S = 5.0
 _ANSWER_S = 2100.0
@@ -30,12 +30,15 @@ class Session:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
+        self.pid = 0
+        """QEMU's process, as soon as it is connected to."""
         self._qmp = library()
         self._client = self._qmp.QMPClient()
 
     async def __aenter__(self) -> Self:
         connection = await asyncio.to_thread(connect, self.path, _CONNECT_S)
         try:
+            self.pid = owner_of(connection)
             connection.setblocking(False)
             await self._greet(connection)
         except BaseException:

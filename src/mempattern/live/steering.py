@@ -17,6 +17,8 @@ _HEADROOM_SHARE, _HEADROOM_S = 0.07, 0.025
 """QEMU's measure of the bandwidth goes up and down, and stopping takes its time: hardly a migration
 stands still for longer than its limit and the larger of these (docs/reproduce.md)."""
 
+_MOST_S = 2000.0
+"""QEMU takes no higher limit (`MAX_MIGRATE_DOWNTIME`)."""
 _ROUNDED_MS = 1e-6
 GENTLEST, STRONGEST = 1, 99
 """In percent: what `cpu-throttle-initial` and `max-cpu-throttle` may be."""
@@ -27,14 +29,27 @@ stopping it was seen to take as long as it sleeps."""
 
 def highest_limit_s(ceiling_s: float, handover_s: float = 0.0) -> float:
     """The downtime limit with which the downtime stays below the ceiling, where the guest stands
-    still for `handover_s` beside what QEMU reckons with."""
-    ceiling_s -= min(handover_s, ceiling_s / 4)
-    return ceiling_s - max(_HEADROOM_SHARE * ceiling_s, min(_HEADROOM_S, ceiling_s / 4))
+    still for `handover_s` beside what QEMU reckons with.
+
+    Raises `UsageError` if that is no whole millisecond, in which QEMU counts.
+    """
+    left_s = ceiling_s - min(handover_s, ceiling_s / 4)
+    limit_s = left_s - max(_HEADROOM_SHARE * left_s, min(_HEADROOM_S, left_s / 4))
+    if _whole_ms(limit_s) < 1:
+        raise UsageError(
+            f"a downtime of at most {1000 * ceiling_s:.3g} ms leaves QEMU less than a millisecond "
+            f"to send what remains: allow for more"
+        )
+    return min(limit_s, _MOST_S)
 
 
 def sleep_s(throttle: float) -> float:
     """For which a vCPU sleeps at a time when that share of its time is taken."""
     return _SLICE_S * throttle / (1 - throttle)
+
+
+def _whole_ms(seconds: float) -> int:
+    return int(seconds * 1000 + _ROUNDED_MS)
 
 
 class Steering:
@@ -50,7 +65,8 @@ class Steering:
         self._lock = asyncio.Lock()
         self._before_stop_s: float | None = None
         self._throttle = self._strongest = 0.0
-        self._first_s = self.limit_s
+        self._was_ms = migrator.was_limit_ms
+        """As far as it was told."""
 
     @property
     def _highest_s(self) -> float:
@@ -89,12 +105,19 @@ class Steering:
             self._before_stop_s = None
             if self._throttle and self._migrator.no_throttle is None:
                 await self._slow(0.0)
-            await self._limit(Action(downtime_limit_s=self._first_s))
+            await self._migrator.look()
+            await self._limit(Action(downtime_limit_s=self._migrator.was_limit_ms / 1000))
 
     async def _limit(self, action: Action) -> list[str]:
         asked_s = action.downtime_limit_s
         if asked_s is not None:
             number_within("the downtime limit", asked_s, 0, math.inf, "seconds")
+        elif not action.stop and self._before_stop_s is None:
+            return []
+        await self._migrator.look()
+        was_ms = self._migrator.was_limit_ms
+        if was_ms != self._was_ms:
+            self._before_stop_s = None  # theirs stays until the policy wants another
         if action.stop:
             if self._before_stop_s is None:
                 self._before_stop_s = self.limit_s
@@ -106,11 +129,15 @@ class Steering:
             self._before_stop_s = None
         if asked_s is None:
             return []
-        new_ms = int(min(asked_s, self._highest_s) * 1000 + _ROUNDED_MS)
+        new_ms = _whole_ms(min(asked_s, self._highest_s))
         if new_ms == self._migrator.limit_ms:
             return []
         await self._migrator.set_limit(new_ms)
-        return [f"{'stop and copy: ' * action.stop}downtime limit {new_ms} ms"]
+        did = f"{'stop and copy: ' * action.stop}downtime limit {new_ms} ms"
+        if was_ms != self._was_ms:
+            self._was_ms = was_ms
+            did += f" (somebody else has set {was_ms} ms, which is put back at the end)"
+        return [did]
 
     async def _slow(self, throttle: float) -> list[str]:
         if throttle == self._throttle:

@@ -14,6 +14,8 @@ def format_bytes(n_bytes: float) -> str:
 
 def format_seconds(seconds: float) -> str:
     """1.2 s, 34 ms, 560 us"""
+    if seconds >= 1e9:
+        return f"{seconds:.3g} s"
     if seconds >= 0.9995:  # three digits of the smaller unit would round to 1e+03
         return f"{seconds:.1f} s"
     if seconds >= 0.9995e-3:
