@@ -5,6 +5,7 @@ python benches/reproduce_report.py RESULTS.jsonl > docs/reproduce.md
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
@@ -12,6 +13,7 @@ from pathlib import Path
 from statistics import median
 
 import reproduce_text as text
+from reproduce import ROUNDS, cells
 from reproduce_data import (
     CEILING_S,
     DEFAULT_LIMIT_S,
@@ -48,6 +50,7 @@ def report(runs: list[Run]) -> Iterator[str]:
     yield text.INTRODUCTION.format(
         ceiling=CEILING_S, n=len(runs), qemu=_listed(run.qemu for run in runs),
         kernel=_listed(run.kernel for run in runs), patience=patience(intensive),
+        rounds=_complete_rounds(runs, at_home=True), arms=_complete_rounds(runs, at_home=False),
     )  # fmt: skip
     yield from guests(main)
     yield text.MAIN.format(
@@ -55,7 +58,7 @@ def report(runs: list[Run]) -> Iterator[str]:
         throttle=_mean(mean(_of(intensive, policy="auto-converge"), THROTTLE), " %", 0),
     )
     yield from policies(intensive)
-    yield "![Success, time and downtime by policy, on the memory-intensive guests](reproduce.png)"
+    yield text.PICTURE
     yield text.CLAIM
     yield from against(intensive)
     yield "\n".join(verdicts(intensive, calm, runs))
@@ -82,6 +85,11 @@ def main_runs(runs: Sequence[Run]) -> list[Run]:
 def changed(runs: Sequence[Run], ours: str, base: str, measure: Measure) -> Mean | None:
     """By how much a policy's figure is more than another's, guest by guest."""
     return change(_of(runs, policy=ours), _of(runs, policy=base), measure)
+
+
+def _complete_rounds(runs: Sequence[Run], *, at_home: bool) -> int:
+    done = {(run.arm, run.guest.name, run.policy, run.number) for run in runs}
+    return sum(set(cells(number, at_home=at_home)) <= done for number in range(ROUNDS))
 
 
 def patience(intensive: Sequence[Run]) -> str:
@@ -166,7 +174,7 @@ def verdicts(intensive: Sequence[Run], calm: Sequence[Run], runs: Sequence[Run])
                     "; ".join(over) or f"none of {len(own)} (without the dirty ring, see below)",
                     own)  # fmt: skip
     for arm, what in ARMS.items():
-        own = _of(runs, arm=arm)
+        own = [run for run in _of(runs, arm=arm) if run.completed]
         lost = sum(not run.intact for run in own)
         yield _goal(f"no data are lost, {what}", not lost, f"{lost} of {len(own)}", own)
 
@@ -186,19 +194,26 @@ def limit_from_the_start(intensive: Sequence[Run], calm: Sequence[Run]) -> str:
 def lost(runs: Sequence[Run]) -> Iterator[str]:
     """Which guests did not arrive whole: ours against what traces nothing."""
     rows = []
-    for arm, what in ARMS.items():
-        moved = [run for run in _of(runs, arm=arm) if run.completed]
+    for (arm, what), is_program in itertools.product(ARMS.items(), (True, False)):
+        moved = [
+            run
+            for run in _of(runs, arm=arm)
+            if run.completed and ("log" in run.guest.arms) == is_program
+        ]
+        if not moved:
+            continue
         low = [run for run in moved if run.last_limit_s < LOW_LIMIT_S]
         parts = (
             [run for run in moved if run.policy not in OURS and run not in low],
             [run for run in moved if run.policy in OURS and run not in low],
             low,
         )
+        whose = "the guest program" if is_program else "Linux"
         rows.append(
-            (what, *(f"{sum(not r.intact for r in part)} of {len(part)}" for part in parts))
+            (what, whose, *(f"{sum(not r.intact for r in part)} of {len(part)}" for part in parts))
         )
     yield from table(
-        ("not whole", "untraced", "traced (mp, best)",
+        ("not whole", "guests", "untraced", "traced (mp, best)",
          f"limit below {1000 * LOW_LIMIT_S:.0f} ms (best)"), rows,
     )  # fmt: skip
 
@@ -253,7 +268,14 @@ def limits(runs: Sequence[Run]) -> Iterator[str]:
                 f"{1000 * max(more):.0f} ms", f"{max(shares):.0%}",
             ))  # fmt: skip
     yield from table(
-        ("limit", "migrations", "longer than it", "by more than 7 % and 25 ms", "most", "most"),
+        (
+            "limit",
+            "migrations",
+            "longer than it",
+            "by more than 7 % and 25 ms",
+            "most, ms",
+            "most, %",
+        ),
         rows,
     )
 

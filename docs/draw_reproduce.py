@@ -6,6 +6,7 @@ python docs/draw_reproduce.py
 from __future__ import annotations
 
 import sys
+from operator import attrgetter
 from pathlib import Path
 
 import matplotlib as mpl
@@ -16,7 +17,7 @@ from matplotlib.axes import Axes
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "benches"))
 
-from reproduce_data import CEILING_S, DEFAULT_LIMIT_S, RESULTS, Run, load  # noqa: E402
+from reproduce_data import CEILING_S, DEFAULT_LIMIT_S, RESULTS, Measure, Run, load, mean  # noqa: E402
 from reproduce_run import POLICIES  # noqa: E402
 
 PICTURE = HERE / "reproduce.png"
@@ -41,10 +42,10 @@ def draw(runs: list[Run], picture: Path) -> None:
         moved.barh(row, share, color=colour, height=0.6)
         moved.text(share + 3, row, f"{share:.0f} %", va="center")
         ended = [run for run in own if run.completed]
-        spread(time, row, [run.total_s for run in ended], colour)
-        spread(pause, row, [run.downtime_s or 0 for run in ended], colour)
-        others = [run.downtime_s or 0 for run in calm if run.policy == name and run.completed]
-        spread(calm_pause, row, others, colour)
+        others = [run for run in calm if run.policy == name and run.completed]
+        spread(time, row, ended, attrgetter("total_s"), colour)
+        spread(pause, row, ended, attrgetter("downtime_s"), colour)
+        spread(calm_pause, row, others, attrgetter("downtime_s"), colour)
     moved.set_yticks(range(len(names)), names)
     moved.set(xlabel="moved, %", xlim=(0, 130), xticks=(0, 50, 100))
     time.set(xlabel="total time, s", xlim=(0, None))
@@ -56,12 +57,14 @@ def draw(runs: list[Run], picture: Path) -> None:
     print(f"wrote {picture}")
 
 
-def spread(axes: Axes, row: int, values: list[float], colour: str) -> None:
-    """Each migration, and their mean."""
+def spread(axes: Axes, row: int, runs: list[Run], measure: Measure, colour: str) -> None:
+    """Each migration, and their mean, in which each guest counts the same."""
+    values = [measure(run) or 0.0 for run in runs]
     shift = np.linspace(-0.22, 0.22, len(values))
     axes.scatter(values, row + shift, s=6, color=colour, alpha=0.35, linewidths=0)
-    if values:
-        axes.plot([np.mean(values)] * 2, [row - 0.33, row + 0.33], color=colour, linewidth=2)
+    average = mean(runs, measure)
+    if average is not None:
+        axes.plot([average.value] * 2, [row - 0.33, row + 0.33], color=colour, linewidth=2)
 
 
 if __name__ == "__main__":

@@ -16,13 +16,13 @@ from reproduce_program import PROGRAM_GUESTS  # noqa: E402
 from reproduce_run import URI, pair  # noqa: E402
 
 SAID = HERE / "migration.txt"
-GUEST = next(guest for guest in PROGRAM_GUESTS if guest.name == "hot-sweep")
+GUEST = next(guest for guest in PROGRAM_GUESTS if guest.name == "sweep")
 
 
 def main() -> None:
     with pair(GUEST, "kvm") as (here, _):
         command = f"mempattern migrate --qmp {here.qmp} --to {URI} --bandwidth 200Mbit " \
-                  "--max-downtime 1s --observe 5s"  # fmt: skip
+                  "--max-downtime 1500ms --observe 5s"  # fmt: skip
         program = str(Path(sys.executable).with_name("mempattern"))
         said = subprocess.run(
             [program, *command.split()[1:]], capture_output=True, text=True, check=True

@@ -49,7 +49,7 @@ class FakeQemu:
         self.said_before = before or {}
         self.parameters = dict(PARAMETERS)
         self.capabilities = dict.fromkeys(CAPABILITIES, False)
-        self.started = self.is_silent = False
+        self.started = self.is_silent = self.emulates = False
         self.log = []
         self.refuse = {}
         self.writer = None
@@ -106,6 +106,7 @@ class FakeQemu:
         states = [{"capability": k, "state": v} for k, v in self.capabilities.items()]
         facts = {
             "query-version": {"qemu": version, "package": ""},
+            "query-kvm": {"enabled": not self.emulates, "present": True},
             "query-status": {"status": self.status, "running": self.status == "running"},
             "query-migrate-parameters": copy.copy(self.parameters),
             "query-migrate-capabilities": states,

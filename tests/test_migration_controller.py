@@ -101,6 +101,13 @@ def test_limits_never_exceed_what_the_ceiling_allows(tmp_path):
     assert policy.task.n_pages == 64 * MIB // 4096
 
 
+def test_an_emulated_guest_keeps_at_least_the_limit_that_qemu_had(tmp_path):
+    fake = FakeQemu(*slowly(*PASSES), completed())
+    fake.emulates = True
+    steer(fake, Answers(Action(0.004), Action(0.5), Action(0.02)), tmp_path)
+    assert fake.limits() == [500, 300]
+
+
 def test_stop_is_the_ceiling_until_the_next_pass(tmp_path):
     """More was written, and QEMU went on: the limit is again what it was."""
     fake = FakeQemu(*slowly(*PASSES), completed())

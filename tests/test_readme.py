@@ -75,7 +75,7 @@ def test_the_reproduction_is_that_of_the_results(monkeypatch):
         f"Of {n_each} migrations of {len({run.guest.name for run in intensive})} memory-intensive "
         f"guests stock QEMU ended {moved['stock']}, MP {moved['mp']} and `best` {moved['best']}; "
         f"MP took {less[0]} less time and sent {less[1]} less than a QEMU with the smallest "
-        f"downtime limit that moves that guest at all, `best` took {best} less"
+        f"downtime limit that moves that guest in time, `best` took {best} less"
     ) in " ".join(README.split())
 
 

@@ -36,6 +36,10 @@ class Migrator(Protocol):
         """What a migration may send; 0: no limit."""
 
     @property
+    def lowest_limit_ms(self) -> int:
+        """Below which no limit is set; 0: any."""
+
+    @property
     def no_throttle(self) -> str | None:
         """Why the guest cannot be throttled; None if it can."""
 

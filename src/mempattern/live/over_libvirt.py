@@ -107,6 +107,7 @@ class DomainMigrator:
     handover_s = 0.04
     """The guest was seen to stand still for 21 to 61 ms, once for 95 ms, beside the sending of what
     remained, and QEMU's headroom is 25 ms (docs/libvirt.md)."""
+    lowest_limit_ms = 0
     no_throttle = "libvirt throttles only what was started with --auto-converge, by itself"
 
     def __init__(self, connection: Connection, domain: Any, lock: int | None) -> None:

@@ -129,7 +129,8 @@ class Steering:
             self._before_stop_s = None
         if asked_s is None:
             return []
-        new_ms = _whole_ms(min(asked_s, self._highest_s))
+        least_s = self._migrator.lowest_limit_ms / 1000
+        new_ms = _whole_ms(min(max(asked_s, least_s), self._highest_s))
         if new_ms == self._migrator.limit_ms:
             return []
         await self._migrator.set_limit(new_ms)
