@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,9 +20,7 @@ from reproduce_guests import Checked, Guest, Machine
 from mempattern.microvm import guest_path
 from mempattern.qemu.ram import guest_ram_blocks
 
-sys.path.append(str(Path(__file__).parent.parent / "csrc/guest"))
-import model  # type: ignore[import-not-found]
-
+_MODEL = Path(__file__).parent.parent / "csrc/guest/model.py"
 LINK_BPS = 25_000_000
 """6091 pages a second, with QEMU's header of 8 bytes."""
 SLOW_LINK_BPS = 17_000_000
@@ -122,7 +120,8 @@ class Memory:
 @cache
 def written(command_line: str) -> NDArray[np.int64]:
     """The page of each write, in their order, as the program's model has it."""
-    steps = islice(model.pages(command_line, _MODEL_STEPS), _MODEL_STEPS)
+    pages = runpy.run_path(str(_MODEL))["pages"]
+    steps = islice(pages(command_line, _MODEL_STEPS), _MODEL_STEPS)
     return np.fromiter((page for page in steps if page is not None), np.int64)
 
 

@@ -10,7 +10,7 @@ import sys
 import pytest
 from libvirt_pair import libvirt_pair, until
 
-from mempattern.errors import LibvirtError, MissingPackageError, ProcessError, UsageError
+from mempattern.errors import LibvirtError, LostError, MissingPackageError, ProcessError, UsageError
 from mempattern.live.controller import MigrationController
 from mempattern.live.guarding import Guard
 from mempattern.live.over_libvirt import Domain, DomainMigrator, job_figures
@@ -160,7 +160,7 @@ def test_libvirtd_is_killed_and_comes_back(pair):
     until(pair.passes)
 
     killing = controller(pair, Then(pair.source.kill), traces=False)
-    with pytest.raises(LibvirtError, match="libvirt at"):
+    with pytest.raises(LostError, match="libvirt at"):
         asyncio.run(killing.run())
     assert virsh.wait(20) != 0
     pair.source.start()
@@ -193,7 +193,7 @@ def test_the_guest_is_ended(pair):
         with pair.domain() as domain:
             domain.destroy()
 
-    with pytest.raises(LibvirtError, match="was stopped while it migrated"):
+    with pytest.raises(LostError, match="was stopped while it migrated"):
         steer(pair, Then(destroy))
     assert virsh.wait(10) != 0
 
