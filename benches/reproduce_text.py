@@ -88,8 +88,9 @@ ARMS_TABLE = """\
   lower the limit, the more often: `best` set limits far below QEMU's 300 ms for guests that need
   no more, and `linux-idle` died of it at the destination. An untraced stock QEMU with such a
   limit lost it as well, in 6 of 7 trials that are not in this file. The controller has been
-  changed since: of an emulated guest it sets no limit below QEMU's own. Do not migrate under TCG
-  what matters.
+  changed since: of an emulated guest it sets no limit below QEMU's own. Traced guests lost writes
+  more often than untraced ones, by the table; tracing makes some writes slower, which may widen
+  QEMU's gap. Do not migrate under TCG what matters.
 
 The guest program's guests, arm by arm:"""
 EACH = """\
