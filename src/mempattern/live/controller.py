@@ -267,6 +267,7 @@ class MigrationController:
         before = self._now
         while True:
             await self._migrator.next_event(_LOOK_S)
+            asked_ns = time.monotonic_ns()  # the answer may come after the pause
             now = await self._figures()
             if now.status in ("failed", "cancelled"):  # QEMU has forgotten the rest by then
                 now = replace(self._now, status=now.status, error=now.error)
@@ -282,7 +283,7 @@ class MigrationController:
             if now.status != "active" or is_cancelled:
                 continue
             if now.number > max(before.number, 1):
-                await self._pass(now, before)
+                await self._pass(now, before, asked_ns)
             elif self._failure is None:
                 await self._poll()
             before = now
@@ -291,14 +292,13 @@ class MigrationController:
                 await self._give_up_hope()
         await self._last_figures()
 
-    async def _pass(self, now: Figures, before: Figures) -> None:
-        ns = time.monotonic_ns()
+    async def _pass(self, now: Figures, before: Figures, asked_ns: int) -> None:
         iteration = await self._watching.iteration()
         n_pages = None
         if iteration is not None:
             bitmaps = iteration.bitmaps
             n_pages = sum(count_dirty(bitmaps[r.name], r) for r in iteration.regions)
-        done = Passed(ns, now, self._steering.limit_s, n_pages)
+        done = Passed(asked_ns, now, self._steering.limit_s, n_pages)
         self._passes.append(done)
         self._listener.passed(done, iteration)
         if self._failure is None and now.remaining_bytes:  # else it was the last, in the pause

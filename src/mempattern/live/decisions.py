@@ -43,7 +43,7 @@ class Passed:
     """A sync, with QEMU's figures after it and what the tracer saw since the one before."""
 
     ns: int
-    """CLOCK_MONOTONIC, as of the trace's intervals."""
+    """When QEMU was asked for the figures; CLOCK_MONOTONIC, as of the trace's intervals."""
     figures: Figures
     limit_s: float
     dirty_pages: int | None
