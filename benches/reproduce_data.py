@@ -11,12 +11,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from reproduce import GUESTS
 from reproduce_guests import CEILING_S, Guest
-from reproduce_linux import LINUX_GUESTS
-from reproduce_program import PROGRAM_GUESTS
 
 RESULTS = Path(__file__).parent / "results/reproduce.jsonl"
-GUESTS: dict[str, Guest] = {guest.name: guest for guest in (*PROGRAM_GUESTS, *LINUX_GUESTS)}
 DEFAULT_LIMIT_S = 0.3
 TOLERANCE_S = 0.02
 """A downtime that is longer than its limit by no more than this kept it: QEMU reckons with a

@@ -331,7 +331,7 @@ class FakeConnection:
 
 def test_a_limit_that_somebody_else_has_set_is_put_back(monkeypatch):
     """Also if we set another one after it."""
-    monkeypatch.setattr("mempattern.live.over_libvirt.library_path", str)
+    monkeypatch.setattr("mempattern.live.over_libvirt.binding_folder", str)
     libvirt = FakeConnection()
     migrator = DomainMigrator(libvirt, libvirt, None)
     migrator.was_limit_ms = libvirt.limit_ms

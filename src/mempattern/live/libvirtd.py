@@ -85,7 +85,7 @@ def library() -> ModuleType:
     return module
 
 
-def library_path() -> str:
+def binding_folder() -> str:
     """Where it is, for a Python that looks nowhere by itself."""
     return os.path.dirname(str(library().__file__))
 

@@ -14,7 +14,7 @@ from mempattern.errors import LibvirtError, ProcessError, UsageError
 from mempattern.live.borrowed import steering_alone
 from mempattern.live.figures import Figures
 from mempattern.live.guarding import Guard
-from mempattern.live.libvirtd import Connection, library_path
+from mempattern.live.libvirtd import Connection, binding_folder
 from mempattern.live.migrator import Migrator, OnNonconvergence
 from mempattern.qemu.ram import GuestRam, guest_ram_blocks, qemu_of_uuid
 
@@ -205,7 +205,7 @@ class DomainMigrator:
             "uri": self._connection.uri,
             "domain": self._domain.UUIDString(),
             "limit": [self.was_limit_ms, self._ours],
-            "library": library_path(),
+            "library": binding_folder(),
         })  # fmt: skip
         await self._ask("migrateSetMaxDowntime", limit_ms, 0)
         self.limit_ms = limit_ms
