@@ -27,11 +27,14 @@ class Alike(NamedTuple):
 
 
 def period_of(runs: list[Alike], duration_s: float) -> float | None:
-    """The distance between runs, or of a single one to the end; None if they are everywhere."""
+    """The distance between runs, or of a single one to the end; None if they are everywhere.
+
+    Nor is there one below `_APART_S`: what comes again sooner would be one run.
+    """
     bests_s = [run.best_s for run in runs]
     gaps = np.diff(bests_s if len(runs) > 1 else [*bests_s, duration_s])
     wide = max((float(np.ptp(run.moments_s)) for run in runs), default=0.0)
-    if not runs or wide > gaps.min() / 2 or gaps.max() > 1.5 * gaps.min():
+    if not runs or gaps.min() < max(2 * wide, _APART_S) or gaps.max() > 1.5 * gaps.min():
         return None
     return float(np.median(gaps))
 
