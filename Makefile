@@ -46,19 +46,23 @@ bench: $(VENV)/ready
 # What judges: D(t), classifiers, compiled reducers.
 VERDICTS := (distinct or classify or patterns or jit)
 REPLAYS := (replay or recording)
+PEERS := bench_peers
 
 # The same, with its raw values and the table made from them kept in the repository.
 bench-docs: $(VENV)/ready
 	@mkdir -p benches/results
-	$(BIN)/python -m pytest benches -q -k "not ($(VERDICTS) or $(REPLAYS))" \
+	$(BIN)/python -m pytest benches -q -k "not ($(VERDICTS) or $(REPLAYS) or $(PEERS))" \
 	    --benchmark-columns=min,median,max --benchmark-json=benches/results/foundation.json
 	$(BIN)/python -m pytest benches -q -k "$(VERDICTS)" \
 	    --benchmark-columns=min,median,max --benchmark-json=benches/results/verdicts.json
 	$(BIN)/python -m pytest benches -q -k "$(REPLAYS)" \
 	    --benchmark-columns=min,median,max --benchmark-json=benches/results/replays.json
+	$(BIN)/python -m pytest benches -q -k "$(PEERS)" \
+	    --benchmark-columns=min,median,max --benchmark-json=benches/results/peers.json
 	$(BIN)/python benches/table.py \
 	    $(addprefix benches/results/,foundation.json verdicts.json replays.json) \
 	    > docs/benchmarks.md
+	$(BIN)/python benches/peers_table.py benches/results/peers.json >> docs/benchmarks.md
 
 slowdown: $(VENV)/ready
 	@mkdir -p benches/results
