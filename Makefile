@@ -3,6 +3,7 @@
 #   make demo    watch a real KVM guest's memory
 #   make test    all tests; what lacks a program says how to install it
 #   make bench   how fast, as ratios measured here; bench-docs keeps them in docs/benchmarks.md
+#   make growth  how time and memory grow with the guest, into docs/growth.md
 #   make slowdown    how much tracing slows redis-server and QEMU guests down, into docs/tracing-cost.md
 #   make migrations  migrate real guests again and record it (hours; root); make forecast holds the
 #                forecast and MP against these and makes the tables and pictures of the docs;
@@ -18,7 +19,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test test-c test-python bench bench-docs slowdown migrations forecast validate evidence \
+.PHONY: demo test test-c test-python bench bench-docs growth slowdown migrations forecast validate evidence \
         reproduce corpus lint pictures recordings clean headers
 
 demo: $(VENV)/ready
@@ -63,6 +64,12 @@ bench-docs: $(VENV)/ready
 	    $(addprefix benches/results/,foundation.json verdicts.json replays.json) \
 	    > docs/benchmarks.md
 	$(BIN)/python benches/peers_table.py benches/results/peers.json >> docs/benchmarks.md
+
+growth: $(VENV)/ready
+	@mkdir -p benches/results
+	$(BIN)/python benches/growth.py benches/results/growth.json
+	$(BIN)/python benches/growth_report.py benches/results/growth.json > docs/growth.md
+	$(BIN)/python docs/draw_growth.py
 
 slowdown: $(VENV)/ready
 	@mkdir -p benches/results

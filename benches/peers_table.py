@@ -62,8 +62,8 @@ def cells(found: Found) -> tuple[float, dict[str, Row]]:
     return rows.pop(peers.OURS).median, rows
 
 
-def missed(rows: Iterable[Row]) -> str:
-    return ", ".join(row.against for row in rows if row.goal.endswith("MISSED"))
+def missed(rows: dict[str, Row]) -> str:
+    return ", ".join(n for n in COLUMNS if n in rows and rows[n].goal.endswith("MISSED"))
 
 
 def peers_lines(benches: Iterable[Found]) -> list[str]:
@@ -77,7 +77,7 @@ def peers_lines(benches: Iterable[Found]) -> list[str]:
         my_ms, rows = cells(found)
         ratios = [f"{rows[name].median:9.3g}" if name in rows else f"{'-':>9}" for name in COLUMNS]
         start = f"{' '.join(parts_of(found[0])):<32} {my_ms:9.3g}"
-        lines.append(" ".join([start, *ratios]) + f"  {missed(rows.values())}")
+        lines.append(" ".join([start, *ratios]) + f"  {missed(rows)}")
     why = {why: None for _, info in ours for why in info["missing"].values()}
     return lines + list(why)
 
@@ -98,9 +98,7 @@ def markdown(path: Path) -> str:
         my_ms, rows = cells(bench)
         name = f"**{work}**" if work in MAIN else work
         ratios = [ratio(rows[name]) if name in rows else "-" for name in COLUMNS]
-        lines.append(
-            row_of(name, ", ".join(bitmaps), f"{my_ms:.3g} ms", *ratios, missed(rows.values()))
-        )
+        lines.append(row_of(name, ", ".join(bitmaps), f"{my_ms:.3g} ms", *ratios, missed(rows)))
     lines += ["", "| work | what is found |", "|---|---|"]
     return "\n".join([*lines, *(row_of(work, what) for work, what in WORK.items())])
 

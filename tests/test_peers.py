@@ -117,6 +117,16 @@ def test_only_croaring_may_be_missing():
     assert peers.missing().keys() <= {"CRoaring"}
 
 
+def test_a_peer_that_is_missing_is_named_and_left_out(monkeypatch):
+    monkeypatch.setitem(peers.MODULES, "CRoaring", "peers.not_there")
+    peers.module_of.cache_clear()
+    try:
+        assert "not_there" in peers.missing()["CRoaring"]
+        assert "CRoaring" not in dict(peers.doing("counts"))
+    finally:
+        peers.module_of.cache_clear()
+
+
 def test_each_work_has_ours_a_limit_and_peers_of_both_worlds():
     for kind in work.WORK:
         names = {name for name, _ in peers.doing(kind)}

@@ -55,7 +55,8 @@ def missing() -> dict[str, str]:
 def doing(work: str) -> Iterator[tuple[str, Callable[[Case], Run]]]:
     """Each that is here and can do the work, by name, with the function that prepares it."""
     for name in MODULES:
-        if hasattr(module := module_of(name), work):
+        module = module_of(name)
+        if isinstance(module, ModuleType) and hasattr(module, work):
             yield name, getattr(module, work)
 
 
