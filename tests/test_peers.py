@@ -25,6 +25,8 @@ import peers
 from peers import with_numpy, work
 from peers.roaring import portable
 
+TOGETHER = ("windows", "group_windows", "hot")
+
 
 @pytest.fixture(scope="session")
 def croaring():
@@ -81,7 +83,8 @@ def guests(draw, most_groups=300, most_intervals=5):
     """Pages of successive intervals, over ends of NumPy's blocks and of Roaring's containers."""
     n_pages = work.GROUP_PAGES * draw(st.integers(1, most_groups))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    kinds = draw(st.lists(st.sampled_from(KINDS), min_size=1, max_size=most_intervals))
+    n_intervals = draw(st.integers(1, most_intervals))
+    kinds = [draw(st.sampled_from(KINDS)) for _ in range(n_intervals)]
     return [make_pages(kind, n_pages, rng) for kind in kinds]
 
 
@@ -91,10 +94,16 @@ def agrees(kind, name, prepare, intervals):
         assert peers.same(run(), wanted), f"{name}: call {number} of {kind}"
 
 
+def guests_for(kind):
+    """Where intervals are taken together, as many different ones as are."""
+    return guests(most_intervals=work.HOT_OF if kind in TOGETHER else 5)
+
+
 @pytest.mark.parametrize("kind", work.WORK)
-@given(intervals=guests())
+@given(data=st.data())
 @settings(max_examples=15)
-def test_all_that_can_do_it_find_what_the_model_says(kind, intervals):
+def test_all_that_can_do_it_find_what_the_model_says(kind, data):
+    intervals = data.draw(guests_for(kind))
     small, with_numpy.BLOCK_WORDS = with_numpy.BLOCK_WORDS, 64
     try:
         for name, prepare in peers.doing(kind):
@@ -105,11 +114,23 @@ def test_all_that_can_do_it_find_what_the_model_says(kind, intervals):
 
 
 @pytest.mark.parametrize("kind", work.WORK)
-@given(intervals=guests())
+@given(data=st.data())
 @settings(max_examples=15)
-def test_and_so_does_croaring(croaring, kind, intervals):
+def test_and_so_does_croaring(croaring, kind, data):
+    intervals = data.draw(guests_for(kind))
     for name, prepare in peers.doing(kind):
         if name == "CRoaring":
+            agrees(kind, name, prepare, intervals)
+
+
+@pytest.mark.parametrize("kind", TOGETHER)
+def test_no_two_unions_of_intervals_are_taken_for_each_other(kind):
+    """Sixteen unlike intervals, of which no two unions have as many pages."""
+    rng = np.random.default_rng(1)
+    shares = rng.uniform(0.3, 0.9, work.HOT_OF) if kind == "hot" else np.full(work.HOT_OF, 0.03)
+    intervals = [rng.random(40 * work.GROUP_PAGES) < share for share in shares]
+    for name, prepare in peers.doing(kind):
+        if name != peers.LIMIT:
             agrees(kind, name, prepare, intervals)
 
 
