@@ -6,6 +6,7 @@
 #   make bench-compare BASE=main    this tree against another revision; BENCH="group_counts or jit"
 #                chooses benches (default: all), ROUNDS says how often
 #   make instructions    count anew the instructions that the tests hold the C core to
+#   make growth  how time and memory grow with the guest, into docs/growth.md
 #   make slowdown    how much tracing slows redis-server and QEMU guests down, into docs/tracing-cost.md
 #   make migrations  migrate real guests again and record it (hours; root); make forecast holds the
 #                forecast and MP against these and makes the tables and pictures of the docs;
@@ -21,7 +22,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test test-c test-python bench bench-docs bench-compare instructions slowdown \
+.PHONY: demo test test-c test-python bench bench-docs bench-compare growth instructions slowdown \
         migrations forecast validate evidence reproduce corpus lint pictures recordings clean headers
 
 demo: $(VENV)/ready
@@ -52,19 +53,29 @@ bench: $(VENV)/ready
 # What judges: D(t), classifiers, compiled reducers.
 VERDICTS := (distinct or classify or patterns or jit)
 REPLAYS := (replay or recording)
+PEERS := bench_peers
 
 # The same, with its raw values and the table made from them kept in the repository.
 bench-docs: $(VENV)/ready
 	@mkdir -p benches/results
-	$(BIN)/python -m pytest benches -q -k "not ($(VERDICTS) or $(REPLAYS))" \
+	$(BIN)/python -m pytest benches -q -k "not ($(VERDICTS) or $(REPLAYS) or $(PEERS))" \
 	    --benchmark-columns=min,median,max --benchmark-json=benches/results/foundation.json
 	$(BIN)/python -m pytest benches -q -k "$(VERDICTS)" \
 	    --benchmark-columns=min,median,max --benchmark-json=benches/results/verdicts.json
 	$(BIN)/python -m pytest benches -q -k "$(REPLAYS)" \
 	    --benchmark-columns=min,median,max --benchmark-json=benches/results/replays.json
+	$(BIN)/python -m pytest benches -q -k "$(PEERS)" \
+	    --benchmark-columns=min,median,max --benchmark-json=benches/results/peers.json
 	$(BIN)/python benches/table.py \
 	    $(addprefix benches/results/,foundation.json verdicts.json replays.json) \
 	    > docs/benchmarks.md
+	$(BIN)/python benches/peers_table.py benches/results/peers.json >> docs/benchmarks.md
+
+growth: $(VENV)/ready
+	@mkdir -p benches/results
+	$(BIN)/python benches/growth.py benches/results/growth.json
+	$(BIN)/python benches/growth_report.py benches/results/growth.json > docs/growth.md
+	$(BIN)/python docs/draw_growth.py
 
 # The second revision is the working tree, with what is not committed.
 BASE   ?= HEAD

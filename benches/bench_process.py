@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import HERE, keep
+from compiled import HERE
+from conftest import keep
 
 from mempattern import GroupStats
 from mempattern.sources import ProcessWrites, doctor

@@ -9,19 +9,17 @@ ratios, the quartiles, and the goal.
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+import compiled
 import numpy as np
 import pytest
-from cffi import FFI
+from peers_table import is_of_peers, peers_lines
 from table import rows_of, text_lines
 
-HERE = Path(__file__).parent
 _DECLARATIONS = """
     uint64_t limit_read(const uint64_t *words, size_t n);
     void limit_move(const uint64_t *cur, const uint64_t *prev, uint64_t *next, uint64_t *ever,
@@ -91,17 +89,7 @@ def keep(benchmark, against, values, *, at_least=None, at_most=None, unit="x"):
 @pytest.fixture(scope="session")
 def native():
     """(ffi, lib): the limits and the bare harvest, compiled here for this machine."""
-    built = HERE.parent / "build" / "benches.so"
-    built.parent.mkdir(exist_ok=True)
-    subprocess.run(
-        ["cc", "-O3", "-march=native", "-std=gnu11", "-shared", "-fPIC", "-Wall", "-Wextra",
-         f"-I{HERE.parent / 'csrc/include'}", "-o", str(built),
-         str(HERE / "limits.c"), str(HERE / "harvest.c"), "-lpthread"],
-        check=True,
-    )  # fmt: skip
-    ffi = FFI()
-    ffi.cdef(_DECLARATIONS)
-    return ffi, ffi.dlopen(str(built))
+    return compiled.load("benches", ["limits.c", "harvest.c"], _DECLARATIONS, ("pthread",))
 
 
 def pytest_benchmark_update_machine_info(config, machine_info):
@@ -113,7 +101,11 @@ def pytest_terminal_summary(terminalreporter, config):
     session = getattr(config, "_benchmarksession", None)
     if session is None:
         return
-    rows = [row for bench in session.benchmarks for row in rows_of(bench.name, bench.extra_info)]
+    found = [(bench.name, bench.extra_info) for bench in session.benchmarks]
+    rows = [row for name, info in found if not is_of_peers(name) for row in rows_of(name, info)]
     terminalreporter.write_line("")
-    for line in text_lines(rows):
+    for line in text_lines(rows) if rows else []:
+        terminalreporter.write_line(line)
+    terminalreporter.write_line("")
+    for line in peers_lines(found):
         terminalreporter.write_line(line)

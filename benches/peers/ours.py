@@ -1,0 +1,169 @@
+"""The library itself, as its users call it."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mempattern import (
+    DirtyHistory,
+    DistinctPages,
+    GroupStats,
+    Interval,
+    Provenance,
+    Region,
+    group_counts,
+)
+from mempattern.trace import TraceReader, TraceWriter
+from peers.work import (
+    DURATION_S,
+    GROUP_PAGES,
+    HALF_LIFE_S,
+    HOT_FROM,
+    HOT_OF,
+    N_WINDOWED,
+    Case,
+    Run,
+    Scratch,
+    first,
+)
+
+FROM_PROVENANCE = Provenance("bench")
+
+
+def ram(case: Case) -> Region:
+    return Region("ram", case.n_pages)
+
+
+def counts(case: Case) -> Run:
+    turn, into = itertools.cycle(case.bitmaps), np.zeros(case.n_groups, np.uint32)
+    return lambda: group_counts(next(turn), case.n_pages, GROUP_PAGES, out=into)
+
+
+def _update(case: Case) -> tuple[GroupStats, Run]:
+    stats = GroupStats([ram(case)], GROUP_PAGES, half_life_s=HALF_LIFE_S)
+    turn = itertools.cycle(case.bitmaps)
+    return stats, lambda: stats.update({"ram": next(turn)}, DURATION_S)
+
+
+def overlap(case: Case) -> Run:
+    """The whole update, which counts this by group and has much else in it."""
+    _, update = _update(case)
+
+    def run() -> tuple[int, ...]:
+        seen = update()
+        return seen.dirty_pages, seen.redirtied_pages, seen.fresh_pages
+
+    return run
+
+
+def runs(case: Case) -> Run:
+    """Again the whole update."""
+    _, update = _update(case)
+    return lambda: update().runs
+
+
+def update(case: Case) -> Run:
+    stats, update = _update(case)
+    groups = stats.groups("ram")
+    arrays = (
+        groups.dirty, groups.redirtied, groups.fresh, groups.touched, groups.active_intervals,
+        groups.streak, groups.last_active, groups.dirty_total, lambda: groups.write_rate,
+    )  # fmt: skip
+
+    def run() -> tuple[Any, ...]:
+        seen = update()
+        return (
+            (seen.dirty_pages, seen.redirtied_pages, seen.fresh_pages, seen.active_groups,
+             seen.runs),
+            *arrays,
+        )  # fmt: skip
+
+    return run
+
+
+def _windows(case: Case) -> tuple[DistinctPages, Run]:
+    distinct = DistinctPages([ram(case)], GROUP_PAGES)
+    intervals = [{"ram": words} for words in first(N_WINDOWED, case.bitmaps)]
+
+    def run() -> None:
+        distinct.break_off()
+        for interval in intervals:
+            distinct.update(interval, DURATION_S)
+
+    return distinct, run
+
+
+def windows(case: Case) -> Run:
+    """By group as well, for there is no way to leave that out."""
+    distinct, count = _windows(case)
+
+    def run() -> list[float]:
+        count()
+        return [window.pages for window in distinct.windows()]
+
+    return run
+
+
+def group_windows(case: Case) -> Run:
+    """The deviations found are of as many windows as were counted; the first call's are meant."""
+    distinct, count = _windows(case)
+
+    def run() -> Any:
+        count()
+        return lambda: (distinct.groups("ram").pages, distinct.groups("ram").std)
+
+    return run
+
+
+def hot(case: Case) -> Run:
+    history = DirtyHistory([ram(case)], HOT_OF)
+    for words in first(HOT_OF, case.bitmaps):
+        history.update({"ram": words})
+    return lambda: history.hot_pages(HOT_FROM)["ram"]
+
+
+def intervals_of(case: Case) -> list[Interval]:
+    region, step_ns = ram(case), round(DURATION_S * 1e9)
+    return [
+        Interval(n, n * step_ns, (n + 1) * step_ns, (region,), {"ram": words}, FROM_PROVENANCE)
+        for n, words in enumerate(case.bitmaps)
+    ]
+
+
+def pages(case: Case) -> Run:
+    turn = itertools.cycle(intervals_of(case))
+    return lambda: next(turn).pages("ram")
+
+
+def trace_write(case: Case) -> Run:
+    """Each interval is committed by itself, and safe if the process dies then."""
+    intervals, file = intervals_of(case), Scratch()
+
+    def run() -> Run:
+        _write(intervals, file.path)
+        return lambda: _read(file.path)
+
+    return run
+
+
+def trace_read(case: Case) -> Run:
+    file = Scratch()
+    _write(intervals_of(case), file.path)
+    return lambda: _read(file.path)
+
+
+def _write(intervals: list[Interval], path: Path) -> None:
+    with TraceWriter(path, intervals[0].regions, FROM_PROVENANCE, force=True) as writer:
+        for interval in intervals:
+            writer.write(interval)
+    if writer.dropped:
+        raise RuntimeError("intervals were dropped: the disk is too slow for this case")
+
+
+def _read(path: Path) -> list[Any]:
+    with TraceReader(path) as trace:
+        return [interval.bitmaps["ram"] for interval in trace]
