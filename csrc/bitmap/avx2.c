@@ -59,10 +59,20 @@ static inline __m256i byte_counts(__m256i v)
     return _mm256_add_epi8(low, _mm256_shuffle_epi8(table, high));
 }
 
+static inline int vec_any(vec v)
+{
+    return !_mm256_testz_si256((__m256i)v, (__m256i)v);
+}
+
 /* Bits set in two registers, a sum in each 64-bit lane. */
 static inline __m256i lane_counts(__m256i a, __m256i b)
 {
     return _mm256_sad_epu8(_mm256_add_epi8(byte_counts(a), byte_counts(b)), _mm256_setzero_si256());
+}
+
+static inline vec line_lanes(const vec *line)
+{
+    return (vec)lane_counts((__m256i)line[0], (__m256i)line[1]);
 }
 
 static inline uint64_t lane_sum(__m256i v)
@@ -168,23 +178,32 @@ static inline void stores_done(void)
     _mm_sfence();
 }
 
-static inline uint64_t line_fuse(const uint64_t *cur, const uint64_t *prev, uint64_t *next,
-                                 uint64_t *ever, uint64_t before, int stream)
+static inline void line_starts(const uint64_t *cur, uint64_t before, vec *starts)
 {
-    __m256i c0 = load(cur), c1 = load(cur + 4), e0 = load(ever), e1 = load(ever + 4);
-    __m256i r0 = _mm256_and_si256(c0, load(prev)), r1 = _mm256_and_si256(c1, load(prev + 4));
-    __m256i f0 = _mm256_andnot_si256(e0, c0), f1 = _mm256_andnot_si256(e1, c1);
+    __m256i c0 = load(cur), c1 = load(cur + 4);
     /* The word in front of each word, whose top bit continues a run. */
     __m256i first = _mm256_castsi128_si256(_mm_cvtsi64_si128((long long)before));
     __m256i b0 = _mm256_blend_epi32(_mm256_permute4x64_epi64(c0, 0x90), first, 3);
     __m256i b1 = load(cur + 3);
     __m256i s0 = _mm256_or_si256(_mm256_slli_epi64(c0, 1), _mm256_srli_epi64(b0, 63));
     __m256i s1 = _mm256_or_si256(_mm256_slli_epi64(c1, 1), _mm256_srli_epi64(b1, 63));
-    __m256i any = _mm256_or_si256(f0, f1);
+    starts[0] = (vec)_mm256_andnot_si256(s0, c0);
+    starts[1] = (vec)_mm256_andnot_si256(s1, c1);
+}
 
+static inline uint64_t line_fuse(const uint64_t *cur, const uint64_t *prev, uint64_t *next,
+                                 uint64_t *ever, uint64_t before, int stream)
+{
+    __m256i c0 = load(cur), c1 = load(cur + 4), e0 = load(ever), e1 = load(ever + 4);
+    __m256i r0 = _mm256_and_si256(c0, load(prev)), r1 = _mm256_and_si256(c1, load(prev + 4));
+    __m256i f0 = _mm256_andnot_si256(e0, c0), f1 = _mm256_andnot_si256(e1, c1);
+    __m256i any = _mm256_or_si256(f0, f1);
+    vec starts[2];
+
+    line_starts(cur, before, starts);
     put(next, c0, c1, stream);
-    __m256i starts0 = _mm256_andnot_si256(s0, c0), starts1 = _mm256_andnot_si256(s1, c1);
-    __m256i redirtied = lane_counts(r0, r1), runs = lane_counts(starts0, starts1);
+    __m256i redirtied = lane_counts(r0, r1);
+    __m256i runs = lane_counts((__m256i)starts[0], (__m256i)starts[1]);
     __m256i sum = _mm256_or_si256(_mm256_slli_epi64(redirtied, 16), _mm256_slli_epi64(runs, 48));
     if (!_mm256_testz_si256(any, any)) {
         store(ever, _mm256_or_si256(e0, c0));
@@ -192,6 +211,20 @@ static inline uint64_t line_fuse(const uint64_t *cur, const uint64_t *prev, uint
         sum = _mm256_or_si256(sum, _mm256_slli_epi64(lane_counts(f0, f1), 32));
     }
     return words_count(cur) + lane_sum(sum);
+}
+
+/* Four at a time without a branch: what is too many is written over. */
+#define HAVE_WORD_PAGES
+static inline uint64_t word_pages(uint64_t word, int64_t page, int64_t *out)
+{
+    uint32_t n = word_count(word);
+    for (uint32_t i = 0; i < n; i += 4) {
+        for (uint32_t k = 0; k < 4; k++) {
+            out[i + k] = page + (int64_t)_tzcnt_u64(word);
+            word = _blsr_u64(word);
+        }
+    }
+    return n;
 }
 
 #define HAVE_BOOK_BLOCK

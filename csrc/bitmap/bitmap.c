@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Bitmaps that end at a guard page, and counts by group. */
+/* Bitmaps that end at a guard page, and what is in bitmaps of the caller's. */
 #include <errno.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -69,4 +69,34 @@ int mpat_group_counts(const uint64_t *bitmap, uint64_t n_pages, uint32_t group_p
     const struct mpat_input in = {bitmap, mpat_bitmap_words(n_pages), mpat_last_mask(n_pages)};
     kernel->counts(&in, group_pages / 64, counts);
     return 0;
+}
+
+int mpat_bitmap_seen(const uint64_t *bitmap, const uint64_t *previous, uint64_t *ever,
+                     uint64_t n_pages, mpat_seen *seen)
+{
+    const struct mpat_kernel *kernel;
+    if (bitmap == NULL || seen == NULL || n_pages == 0)
+        return -EINVAL;
+    int err = mpat_kernel_get(&kernel);
+    if (err)
+        return err;
+    const struct mpat_input in = {bitmap, mpat_bitmap_words(n_pages), mpat_last_mask(n_pages)};
+    mpat_seen found = {0};
+    kernel->tally(&in, previous, ever, &found);
+    *seen = found;
+    return 0;
+}
+
+int mpat_bitmap_pages(const uint64_t *bitmap, uint64_t n_pages, int64_t *pages, uint64_t room,
+                      uint64_t *n_dirty)
+{
+    const struct mpat_kernel *kernel;
+    if (bitmap == NULL || (pages == NULL && room) || n_dirty == NULL || n_pages == 0 ||
+        n_pages > INT64_MAX)
+        return -EINVAL;
+    int err = mpat_kernel_get(&kernel);
+    if (err)
+        return err;
+    const struct mpat_input in = {bitmap, mpat_bitmap_words(n_pages), mpat_last_mask(n_pages)};
+    return kernel->pages(&in, pages, room, n_dirty) ? 0 : -ENOSPC;
 }

@@ -100,6 +100,11 @@ struct mpat_kernel {
     int (*supported)(void);
     /* counts[g] for groups of group_words words */
     void (*counts)(const struct mpat_input *in, uint64_t group_words, uint32_t *counts);
+    /* *seen, which is zero, = what the interval did, with groups of a line; ever |= in */
+    void (*tally)(const struct mpat_input *in, const uint64_t *prev, uint64_t *ever,
+                  mpat_seen *seen);
+    /* out[0] to out[*n - 1] = numbers of the pages; 0, with *n left as it is, if there is no room */
+    int (*pages)(const struct mpat_input *in, int64_t *out, uint64_t room, uint64_t *n);
     void (*pass)(struct mpat_pass *pass);
     /* slot = in */
     void (*append)(const struct mpat_input *in, const struct mpat_slot *slot);

@@ -4,16 +4,20 @@
  * for its instruction set,
  *
  *   vec                 a vector of 64-bit words, 8-byte aligned, with the bitwise operators
+ *   vec_any(v)          is it not zero
  *   word_count(w)       bits set in a word
  *   line_any(p)         is a line not zero; p 8-byte aligned
  *   block_any(p)        the same for the 64 lines of a block, a bit each
  *   line_count(p)       bits set in a line; p 8-byte aligned
+ *   line_lanes(v)       the same, as a sum in each word of a vec; v: the line as vecs
  *   lines_count(p, n, counts)     the same for n lines
+ *   line_starts(p, before, starts)   the bits that begin a run, as vecs; before: the word in front
  *   line_fuse(...)      below
  *   line_clear(p, stream)         zero a line; around the cache if stream
  *   line_copy(out, in, stream)    out 64-byte aligned
  *   stores_done()       make streaming stores visible
  *   book_block(...)     may be defined with HAVE_BOOK_BLOCK, else the plain one below
+ *   word_pages(...), line_words(...)   likewise, else the plain ones in bitmap.inc.h
  *
  * and then KERNEL_NAME, KERNEL_SUPPORTED for the table entry.
  */
@@ -57,6 +61,17 @@ struct block {
     uint64_t tail[LINE]; /* the last line, if short, with what is past the end cleared */
 };
 
+/* block_any of n lines, if they are fewer than a block's. */
+static inline uint64_t lines_any(const uint64_t *words, uint64_t n)
+{
+    uint64_t active = 0;
+    if (n == BLOCK)
+        return block_any(words);
+    for (uint64_t i = 0; i < n; i++)
+        active |= (uint64_t)line_any(words + i * LINE) << i;
+    return active;
+}
+
 /*
  * Only whole lines are read in place. The last one is copied when it is short, so that nothing
  * past the end of the input is read and nothing past the last page is counted or stored.
@@ -81,13 +96,7 @@ static inline void block_look(const struct mpat_input *in, uint64_t first, struc
             active = (uint64_t)line_any(b->tail) << whole;
         }
     }
-    if (whole == BLOCK) {
-        active = block_any(words);
-    } else {
-        for (uint64_t i = 0; i < whole; i++)
-            active |= (uint64_t)line_any(words + i * LINE) << i;
-    }
-    b->active = b->work = active;
+    b->active = b->work = active | lines_any(words, whole);
 }
 
 static inline const uint64_t *block_line(const struct mpat_input *in, const struct block *b,
@@ -353,6 +362,7 @@ static void pass(struct mpat_pass *p)
     stores_done();
 }
 
+#include "bitmap.inc.h"
 #include "history.inc.h"
 #include "distinct.inc.h"
 
@@ -360,6 +370,8 @@ const struct mpat_kernel KERNEL_SYMBOL = {
     .name = KERNEL_NAME,
     .supported = KERNEL_SUPPORTED,
     .counts = counts,
+    .tally = tally,
+    .pages = pages,
     .pass = pass,
     .append = append,
     .hot = hot,

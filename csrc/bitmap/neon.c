@@ -44,11 +44,23 @@ static inline uint8x16_t byte_counts(uint64x2_t v)
     return vcntq_u8(vreinterpretq_u8_u64(v));
 }
 
+static inline int vec_any(vec v)
+{
+    return vmaxvq_u32(vreinterpretq_u32_u64((uint64x2_t)v)) != 0;
+}
+
 /* Bits set in a line, 32 at most in each byte. */
 static inline uint8x16_t line_bytes(uint64x2_t a, uint64x2_t b, uint64x2_t c, uint64x2_t d)
 {
     return vaddq_u8(vaddq_u8(byte_counts(a), byte_counts(b)),
                     vaddq_u8(byte_counts(c), byte_counts(d)));
+}
+
+static inline vec line_lanes(const vec *line)
+{
+    uint8x16_t bytes = line_bytes((uint64x2_t)line[0], (uint64x2_t)line[1], (uint64x2_t)line[2],
+                                  (uint64x2_t)line[3]);
+    return (vec)vpaddlq_u32(vpaddlq_u16(vpaddlq_u8(bytes)));
 }
 
 static inline uint32_t line_count(const uint64_t *p)
@@ -79,20 +91,29 @@ static inline void stores_done(void)
 {
 }
 
+static inline void line_starts(const uint64_t *cur, uint64_t before, vec *starts)
+{
+    uint64x2_t last = vdupq_n_u64(before);
+    /* Shift left by one, with the top bit of the word in front coming in. */
+    for (int i = 0; i < 4; i++) {
+        uint64x2_t c = vld1q_u64(cur + 2 * i), b = vextq_u64(last, c, 1);
+        starts[i] = (vec)vbicq_u64(c, vorrq_u64(vshlq_n_u64(c, 1), vshrq_n_u64(b, 63)));
+        last = c;
+    }
+}
+
 static inline uint64_t line_fuse(const uint64_t *cur, const uint64_t *prev, uint64_t *next,
                                  uint64_t *ever, uint64_t before, int stream)
 {
-    uint64x2_t c[4], r[4], f[4], s[4], e[4], last = vdupq_n_u64(before);
+    uint64x2_t c[4], r[4], f[4], e[4];
+    vec s[4];
     (void)stream;
+    line_starts(cur, before, s);
     for (int i = 0; i < 4; i++) {
         c[i] = vld1q_u64(cur + 2 * i);
         e[i] = vld1q_u64(ever + 2 * i);
         r[i] = vandq_u64(c[i], vld1q_u64(prev + 2 * i));
         f[i] = vbicq_u64(c[i], e[i]);
-        /* Shift left by one, with the top bit of the word in front coming in. */
-        uint64x2_t ahead = vextq_u64(last, c[i], 1);
-        s[i] = vbicq_u64(c[i], vorrq_u64(vshlq_n_u64(c[i], 1), vshrq_n_u64(ahead, 63)));
-        last = c[i];
     }
     for (int i = 0; i < 4; i++)
         vst1q_u64(next + 2 * i, c[i]);
@@ -105,7 +126,8 @@ static inline uint64_t line_fuse(const uint64_t *cur, const uint64_t *prev, uint
     uint16x8_t dirty = vpaddlq_u8(line_bytes(c[0], c[1], c[2], c[3]));
     uint16x8_t redirtied = vpaddlq_u8(line_bytes(r[0], r[1], r[2], r[3]));
     uint16x8_t fresh = vpaddlq_u8(line_bytes(f[0], f[1], f[2], f[3]));
-    uint16x8_t runs = vpaddlq_u8(line_bytes(s[0], s[1], s[2], s[3]));
+    uint16x8_t runs = vpaddlq_u8(line_bytes((uint64x2_t)s[0], (uint64x2_t)s[1],
+                                            (uint64x2_t)s[2], (uint64x2_t)s[3]));
     uint16x8_t low = vpaddq_u16(dirty, redirtied), high = vpaddq_u16(fresh, runs);
     uint16x8_t all = vpaddq_u16(low, high); /* two lanes each */
     all = vpaddq_u16(all, all);

@@ -15,6 +15,11 @@ static inline uint32_t word_count(uint64_t w)
     return (uint32_t)(w * UINT64_C(0x0101010101010101) >> 56);
 }
 
+static inline int vec_any(vec v)
+{
+    return v != 0;
+}
+
 /* The carry-save adder: three words in, their sum bit by bit in two. */
 static inline uint64_t add_bits(uint64_t *sum, uint64_t a, uint64_t b)
 {
@@ -38,6 +43,11 @@ static inline uint32_t count8(const uint64_t *w)
     eights = fours & four_b;
     fours ^= four_b;
     return word_count(ones) + 2 * word_count(twos) + 4 * word_count(fours) + 8 * word_count(eights);
+}
+
+static inline vec line_lanes(const vec *line)
+{
+    return count8(line);
 }
 
 static inline int line_any(const uint64_t *p)
@@ -80,18 +90,25 @@ static inline void stores_done(void)
 {
 }
 
+static inline void line_starts(const uint64_t *cur, uint64_t before, vec *starts)
+{
+    for (int i = 0; i < 8; i++) {
+        starts[i] = cur[i] & ~(cur[i] << 1 | before >> 63);
+        before = cur[i];
+    }
+}
+
 static inline uint64_t line_fuse(const uint64_t *cur, const uint64_t *prev, uint64_t *next,
                                  uint64_t *ever, uint64_t before, int stream)
 {
     uint64_t redirtied[8], fresh[8], starts[8], any_fresh = 0;
     (void)stream;
+    line_starts(cur, before, starts);
     for (int i = 0; i < 8; i++) {
         uint64_t c = cur[i];
         redirtied[i] = c & prev[i];
         fresh[i] = c & ~ever[i];
-        starts[i] = c & ~(c << 1 | before >> 63);
         any_fresh |= fresh[i];
-        before = c;
     }
     for (int i = 0; i < 8; i++)
         next[i] = cur[i];

@@ -75,6 +75,33 @@ MPAT_API void mpat_bitmap_free(uint64_t *bitmap, uint64_t n_pages);
 MPAT_API int mpat_group_counts(const uint64_t *bitmap, uint64_t n_pages, uint32_t group_pages,
                                uint32_t *counts);
 
+/* What one interval did to one region. */
+typedef struct mpat_seen {
+    uint64_t dirty_pages;     /* written in this interval */
+    uint64_t redirtied_pages; /* of these, also written in the previous interval */
+    uint64_t fresh_pages;     /* of these, never written before */
+    uint64_t active_groups;   /* groups with at least one dirty page */
+    uint64_t runs;            /* maximal runs of consecutive dirty pages, across group edges */
+} mpat_seen;
+
+/*
+ * What the interval of `bitmap` did, after one of `previous` and after all those that `ever` is the
+ * union of, which it joins: ever |= bitmap. Either may be NULL: no page was written then. Groups
+ * are of 512 pages. One pass over memory; where the bitmap is clean, the others are not read. -EINVAL:
+ * another null pointer, n_pages 0.
+ */
+MPAT_API int mpat_bitmap_seen(const uint64_t *bitmap, const uint64_t *previous, uint64_t *ever,
+                              uint64_t n_pages, mpat_seen *seen);
+
+/*
+ * pages[0] to pages[*n_dirty - 1] = numbers of the dirty pages, ascending. `pages` has `room`
+ * entries; those past the last number may be overwritten with anything. -ENOSPC: the bitmap has
+ * more, and what the entries hold is undefined. mpat_bitmap_seen() tells how many it has. -EINVAL:
+ * a null pointer (but pages may be one if room is 0), n_pages 0 or above 2^63 - 1.
+ */
+MPAT_API int mpat_bitmap_pages(const uint64_t *bitmap, uint64_t n_pages, int64_t *pages,
+                               uint64_t room, uint64_t *n_dirty);
+
 /* ---- regions that grow --------------------------------------------------------------------- */
 
 /*
@@ -137,15 +164,6 @@ MPAT_API uint32_t mpat_history_length(const mpat_history *history);
 /* ---- group statistics ---------------------------------------------------------------------- */
 
 typedef struct mpat_stats mpat_stats;
-
-/* What one interval did to one region. */
-typedef struct mpat_seen {
-    uint64_t dirty_pages;     /* written in this interval */
-    uint64_t redirtied_pages; /* of these, also written in the previous interval */
-    uint64_t fresh_pages;     /* of these, never written before */
-    uint64_t active_groups;   /* groups with at least one dirty page */
-    uint64_t runs;            /* maximal runs of consecutive dirty pages, across group edges */
-} mpat_seen;
 
 /* One entry a group, owned by the mpat_stats, valid until it is destroyed, rewritten by update. */
 typedef struct mpat_groups {

@@ -41,6 +41,52 @@ static inline simde__m512i mpat_alignr_epi64(simde__m512i high, simde__m512i low
 #define _mm512_alignr_epi64(high, low, count) mpat_alignr_epi64(high, low, count)
 #endif
 
+#ifndef _mm512_shldi_epi64
+#define _mm512_shldi_epi64(high, low, n)                                                           \
+    _mm512_or_si512(_mm512_slli_epi64(high, n), _mm512_srli_epi64(low, 64 - (n)))
+#endif
+
+#ifndef _mm512_maskz_compress_epi8
+static inline simde__m512i mpat_compress_epi8(uint64_t mask, simde__m512i v)
+{
+    uint8_t lanes[64], out[64] = {0};
+    simde_mm512_storeu_si512(lanes, v);
+    for (int i = 0, n = 0; i < 64; i++) {
+        if (mask >> i & 1)
+            out[n++] = lanes[i];
+    }
+    return simde_mm512_loadu_si512(out);
+}
+#define _mm512_maskz_compress_epi8(mask, v) mpat_compress_epi8(mask, v)
+#endif
+
+#ifndef _mm_maskz_compress_epi16
+static inline simde__m128i mpat_compress_epi16(unsigned mask, simde__m128i v)
+{
+    uint16_t lanes[8], out[8] = {0};
+    simde_mm_storeu_si128(lanes, v);
+    for (int i = 0, n = 0; i < 8; i++) {
+        if (mask >> i & 1)
+            out[n++] = lanes[i];
+    }
+    return simde_mm_loadu_si128(out);
+}
+#define _mm_maskz_compress_epi16(mask, v) mpat_compress_epi16(mask, v)
+#endif
+
+#ifndef _mm512_cvtepu8_epi64
+static inline simde__m512i mpat_cvtepu8_epi64(simde__m128i v)
+{
+    uint8_t lanes[16];
+    uint64_t out[8];
+    simde_mm_storeu_si128(lanes, v);
+    for (int i = 0; i < 8; i++)
+        out[i] = lanes[i];
+    return simde_mm512_loadu_si512(out);
+}
+#define _mm512_cvtepu8_epi64(v) mpat_cvtepu8_epi64(v)
+#endif
+
 #ifndef _mm512_stream_si512
 #define _mm512_stream_si512(p, v) simde_mm512_store_si512(p, v)
 #endif

@@ -57,6 +57,88 @@ static void check_pass(const uint64_t *words, uint64_t n, uint32_t group)
     mpat_stats_destroy(stats);
 }
 
+static void *copy(const void *from, size_t bytes)
+{
+    return memcpy(must(malloc(bytes)), from, bytes);
+}
+
+/* What an interval did, with and without what was before; ever joins it, and nothing else does. */
+static void check_seen(const uint64_t *words, const uint64_t *previous, const uint64_t *ever,
+                       uint64_t n)
+{
+    uint64_t n_words = mpat_bitmap_words(n), first = 0;
+    for (int given = 0; given < 4; given++) {
+        const uint64_t *p = given & 1 ? previous : NULL, *e = given & 2 ? ever : NULL;
+        uint64_t *joined = copy(ever, n_words * sizeof(uint64_t));
+        mpat_seen expected = {0}, seen;
+        for (uint64_t i = 0; i < n; i++) {
+            if (i % 512 == 0)
+                first = expected.dirty_pages;
+            if (!bit(words, i))
+                continue;
+            expected.active_groups += expected.dirty_pages == first;
+            expected.dirty_pages++;
+            expected.redirtied_pages += p != NULL && bit(p, i);
+            expected.fresh_pages += e == NULL || !bit(e, i);
+            expected.runs += i == 0 || !bit(words, i - 1);
+        }
+        memset(&seen, 0xab, sizeof(seen));
+        CHECK(mpat_bitmap_seen(words, p, e ? joined : NULL, n, &seen) == 0);
+        CHECK(memcmp(&seen, &expected, sizeof(seen)) == 0);
+        for (uint64_t w = 0; w < n_words; w++) {
+            uint64_t both = e ? words[w] | ever[w] : ever[w];
+            if (e && w == n_words - 1 && n % 64)
+                both &= (UINT64_C(1) << n % 64) - 1;
+            CHECK(joined[w] == both);
+        }
+        free(joined);
+    }
+}
+
+/* Numbers of pages, with just enough room, more, and less of it. */
+static void check_pages(const uint64_t *words, uint64_t n)
+{
+    uint64_t n_dirty = 0, found;
+    for (uint64_t i = 0; i < n; i++)
+        n_dirty += (uint64_t)bit(words, i);
+    const uint64_t rooms[] = {n_dirty, n_dirty + 1 + random_below(200),
+                              n_dirty ? n_dirty - 1 : 0, random_below(n_dirty + 1), 0};
+    for (size_t r = 0; r < sizeof(rooms) / sizeof(rooms[0]); r++) {
+        uint64_t room = rooms[r];
+        int64_t *pages = must(malloc((room + 1) * sizeof(*pages)));
+        pages[room] = -7;
+        found = 77;
+        int result = mpat_bitmap_pages(words, n, pages, room, &found);
+        CHECK(pages[room] == -7);
+        if (room < n_dirty) {
+            CHECK(result == -ENOSPC && found == 77);
+        } else {
+            uint64_t k = 0;
+            CHECK(result == 0 && found == n_dirty);
+            for (uint64_t i = 0; i < n; i++) {
+                if (bit(words, i))
+                    CHECK(pages[k++] == (int64_t)i);
+            }
+        }
+        free(pages);
+    }
+}
+
+/* Both, with other bitmaps at other alignments, which end where they may. */
+static void check_bitmap(const uint64_t *words, uint64_t n)
+{
+    uint64_t n_words = mpat_bitmap_words(n), shift = random_below(8), *previous;
+    uint64_t *ever = must(malloc((n_words + shift) * sizeof(uint64_t)));
+    if (mpat_bitmap_alloc(n, &previous) != 0)
+        abort();
+    fill(previous, n, (int)random_below(N_PATTERNS));
+    fill(ever + shift, n, (int)random_below(N_PATTERNS));
+    check_seen(words, previous, ever + shift, n);
+    check_pages(words, n);
+    mpat_bitmap_free(previous, n);
+    free(ever);
+}
+
 static void check_size(uint64_t n, uint32_t group, int pattern)
 {
     uint64_t n_words = mpat_bitmap_words(n), *guarded;
@@ -72,6 +154,8 @@ static void check_size(uint64_t n, uint32_t group, int pattern)
     check_counts(loose + shift, n, group);
     check_pass(guarded, n, group);
     check_pass(loose + shift, n, group);
+    check_bitmap(guarded, n);
+    check_bitmap(loose + shift, n);
     mpat_bitmap_free(guarded, n);
     free(loose);
 }
@@ -210,6 +294,22 @@ static void test_bitmaps(void)
     CHECK(mpat_group_counts(&one, 1, 96, &count) == -EINVAL);
     CHECK(mpat_group_counts(&one, 1, 64, NULL) == -EINVAL);
     CHECK(count == 7);
+
+    uint64_t n_dirty = 7;
+    int64_t page = 7;
+    mpat_seen seen = {.runs = 7};
+    CHECK(mpat_bitmap_seen(NULL, &one, &one, 1, &seen) == -EINVAL);
+    CHECK(mpat_bitmap_seen(&one, &one, &one, 0, &seen) == -EINVAL);
+    CHECK(mpat_bitmap_seen(&one, &one, &one, 1, NULL) == -EINVAL);
+    CHECK(mpat_bitmap_pages(NULL, 1, &page, 1, &n_dirty) == -EINVAL);
+    CHECK(mpat_bitmap_pages(&one, 0, &page, 1, &n_dirty) == -EINVAL);
+    CHECK(mpat_bitmap_pages(&one, UINT64_C(1) << 63, &page, 1, &n_dirty) == -EINVAL);
+    CHECK(mpat_bitmap_pages(&one, 1, NULL, 1, &n_dirty) == -EINVAL);
+    CHECK(mpat_bitmap_pages(&one, 1, &page, 1, NULL) == -EINVAL);
+    CHECK(mpat_bitmap_pages(&one, 1, NULL, 0, &n_dirty) == -ENOSPC);
+    CHECK(seen.runs == 7 && page == 7 && n_dirty == 7);
+    one = 2; /* past the end */
+    CHECK(mpat_bitmap_pages(&one, 1, NULL, 0, &n_dirty) == 0 && n_dirty == 0);
 }
 
 static void test_dispatch(void)
