@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mempattern._native import ffi, lib
-from mempattern.errors import BitmapError, OutOfMemoryError, RegionError
-from mempattern.interval import Bitmap, Interval
-from mempattern.regions import PAGE_BYTES, Region
+from mempattern.errors import BitmapError, OutOfMemoryError
+from mempattern.regions import Region
+
+Bitmap = npt.NDArray[np.uint64]
+"""Little-endian 64-bit words; bit i of word w is page 64*w + i, as KVM writes it."""
 
 _UINT64 = np.dtype("<u8")
 _UINT8 = np.dtype("u1")
 _WORDS = ffi.typeof("uint64_t[]")
-_POINTERS = ffi.typeof("uint64_t *[]")
 
 
 class _Lender:
@@ -164,52 +164,3 @@ def lend(words: Bitmap, region: Region) -> Any:
     if len(lent) < region.n_words:
         raise BitmapError(f"region {region.name!r}: the bitmap was resized in the middle")
     return lent
-
-
-def lend_all(
-    bitmaps: Interval | Mapping[str, object], regions: tuple[Region, ...], names: frozenset[str]
-) -> tuple[Any, list[Any]]:
-    """C's `const uint64_t *const *`, one bitmap a region in the regions' order, and what must stay
-    alive with it; `names` are the regions' names.
-
-    Raises `RegionError` unless the mapping has exactly the regions' names, and an interval exactly
-    the regions; `BitmapError`.
-    """
-    if isinstance(bitmaps, Interval):
-        interval, bitmaps = bitmaps, bitmaps.bitmaps
-        if interval.regions != regions and set(interval.regions) != set(regions):
-            raise RegionError(
-                f"the interval has other regions, {_named(interval.regions)}; "
-                f"expected {_named(regions)}; unknown ones cannot be counted"
-            )
-    else:
-        _check_names(bitmaps, regions, names)
-    words = [as_words(bitmaps[region.name], region) for region in regions]
-    lent = list(map(lend, words, regions))  # once no code of the caller's can run any more
-    return ffi.new(_POINTERS, lent), lent
-
-
-def _check_names(bitmaps: object, regions: tuple[Region, ...], names: frozenset[str]) -> None:
-    if not isinstance(bitmaps, Mapping):
-        raise BitmapError(
-            f"expected an Interval or a mapping from region names to bitmaps, "
-            f"not {type(bitmaps).__name__}: write {{{regions[0].name!r}: bitmap}}"
-        )
-    given = set(bitmaps)
-    if given != names:
-        missing = sorted(names - given)
-        unknown = sorted(str(name) for name in given - names)
-        problems = [f"lack {missing}"] * bool(missing) + [f"have unknown {unknown}"] * bool(unknown)
-        raise RegionError(
-            f"the bitmaps {' and '.join(problems)}; expected exactly one for each of "
-            f"{sorted(names)}"
-        )
-
-
-def _named(regions: Sequence[Region]) -> str:
-    return ", ".join(
-        f"{region.name!r} of {region.n_pages} pages"
-        + (f" of {region.page_bytes} bytes" if region.page_bytes != PAGE_BYTES else "")
-        + (f" at {region.address:#x}" if region.address else "")
-        for region in regions
-    )

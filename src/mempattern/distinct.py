@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mempattern._checks import positive_seconds
-from mempattern._memory import lend_all
+from mempattern._intervals import lend_all
 from mempattern._native import ffi, lib
 from mempattern._results import check
 from mempattern.curve import DirtyCurve

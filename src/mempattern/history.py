@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mempattern._checks import whole_number
-from mempattern._memory import lend_all
+from mempattern._intervals import lend_all
 from mempattern._native import ffi, lib
 from mempattern._results import check
 from mempattern.errors import UsageError

@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from mempattern._checks import whole_number
+from mempattern._memory import Bitmap
+from mempattern.bitmaps import page_numbers
 from mempattern.errors import BitmapError, RegionError, UsageError
 from mempattern.regions import Region
 
-Bitmap = npt.NDArray[np.uint64]
-"""Little-endian 64-bit words; bit i of word w is page 64*w + i, as KVM writes it."""
-
+__all__ = ["Bitmap", "Interval", "Provenance"]
 
 _MOST_NS = (1 << 63) - 1
 
@@ -95,10 +95,11 @@ class Interval:
         return (self.end_ns - self.start_ns) / 1e9
 
     def pages(self, region_name: str) -> npt.NDArray[np.int64]:
-        """Indices of the region's dirty pages, ascending, int64. Raises `RegionError`."""
+        """Numbers of the region's dirty pages, ascending: a new int64 array.
+
+        Raises `RegionError`, `BitmapError` (the bitmap changed in the middle), `KernelError`.
+        """
         for region in self.regions:
             if region.name == region_name:
-                octets = np.ascontiguousarray(self.bitmaps[region_name]).view(np.uint8)
-                bits = np.unpackbits(octets, bitorder="little", count=region.n_pages)
-                return np.flatnonzero(bits)
+                return page_numbers(self.bitmaps[region_name], region.n_pages)
         raise RegionError(f"no region {region_name!r} in interval {self.index}")

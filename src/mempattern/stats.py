@@ -4,38 +4,23 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from mempattern._checks import positive_seconds
-from mempattern._memory import as_words, lend, lend_all, view
+from mempattern._intervals import lend_all
+from mempattern._memory import view
 from mempattern._native import ffi, lib
 from mempattern._results import check
+from mempattern.bitmaps import Seen
 from mempattern.errors import RegionError, UsageError
 from mempattern.history import DirtyHistory, HeldHistory
 from mempattern.interval import Interval
 from mempattern.regions import GROUP_PAGES, Region, check_group_pages, check_regions, origins
 
 _SEEN = ffi.typeof("mpat_seen[]")
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What one interval did to the VM, or to one region. Whole numbers."""
-
-    dirty_pages: int
-    """Pages written in the interval."""
-    redirtied_pages: int
-    """Of these, pages also written in the interval before."""
-    fresh_pages: int
-    """Of these, pages never written before."""
-    active_groups: int
-    """Groups with at least one dirty page."""
-    runs: int
-    """Maximal runs of consecutive dirty pages, across group edges, within a region."""
 
 
 _NOTHING = Seen(0, 0, 0, 0, 0)
@@ -189,7 +174,7 @@ class GroupStats:
         if result != 0:
             _check(result)
         self.n_intervals += 1
-        by_region = [_seen(one) for one in seen]
+        by_region = [Seen.of(one) for one in seen]
         self._seen = dict(zip(held.groups, by_region, strict=True))
         return by_region[0] if len(words) == 1 else _sum(by_region)
 
@@ -243,45 +228,6 @@ class GroupStats:
 
     def _unknown(self, region_name: str) -> RegionError:
         return RegionError(f"no region {region_name!r}; there are {sorted(self._held.names)}")
-
-
-def group_counts(
-    bitmap: object,
-    n_pages: int,
-    group_pages: int = GROUP_PAGES,
-    *,
-    out: npt.NDArray[np.uint32] | None = None,
-) -> npt.NDArray[np.uint32]:
-    """Dirty pages in each group of `group_pages` pages: a uint32 array, one entry a group.
-
-    `bitmap` is anything `GroupStats.update` takes for a region of `n_pages` pages. With `out`, an
-    array of that shape and type, the counts go there, which spares the memory of a new one.
-    Raises `BitmapError`, `RegionError`, `UsageError` (out), `KernelError`.
-    """
-    region = Region("bitmap", n_pages)
-    words = as_words(bitmap, region)
-    n_groups = region.n_groups(check_group_pages(group_pages))
-    counts = np.empty(n_groups, np.uint32) if out is None else _check_out(out, n_groups)
-    lent, counted = lend(words, region), ffi.from_buffer("uint32_t[]", counts)
-    check(lib.mpat_group_counts(lent, region.n_pages, group_pages, counted))
-    return counts
-
-
-def _check_out(out: npt.NDArray[np.uint32], n_groups: int) -> npt.NDArray[np.uint32]:
-    fits = type(out) is np.ndarray and out.dtype == np.uint32 and out.shape == (n_groups,)
-    if not fits or not (out.flags.c_contiguous and out.flags.aligned and out.flags.writeable):
-        raise UsageError(f"out must be a writable, contiguous array of {n_groups} uint32")
-    return out
-
-
-def _seen(counts: Any) -> Seen:
-    return Seen(
-        counts.dirty_pages,
-        counts.redirtied_pages,
-        counts.fresh_pages,
-        counts.active_groups,
-        counts.runs,
-    )
 
 
 def _sum(by_region: list[Seen]) -> Seen:

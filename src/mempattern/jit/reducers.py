@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import types
 
-from mempattern._memory import lend_all, view
+from mempattern._intervals import lend_all
+from mempattern._memory import view
 from mempattern._results import busy
 from mempattern.errors import UsageError
 from mempattern.interval import Bitmap, Interval

@@ -12,12 +12,12 @@ import numpy.typing as npt
 from mempattern._memory import lend
 from mempattern._native import ffi, lib
 from mempattern._results import check
+from mempattern.bitmaps import group_counts
 from mempattern.errors import UsageError
 from mempattern.interval import Bitmap, Interval
 from mempattern.migration.alike import alike, period_of
 from mempattern.migration.observed import Observed
 from mempattern.regions import Region, origins
-from mempattern.stats import group_counts
 
 _POINTERS = ffi.typeof("uint64_t *[]")
 _FEW = 20

@@ -9,7 +9,8 @@ from dataclasses import replace
 import numpy as np
 
 from mempattern._checks import whole_number
-from mempattern._memory import as_words, lend, lend_all
+from mempattern._intervals import lend_all
+from mempattern._memory import as_words, lend
 from mempattern._native import ffi, lib
 from mempattern._results import check
 from mempattern.errors import MempatternError, UsageError

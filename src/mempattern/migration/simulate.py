@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mempattern._checks import number_within, positive, positive_seconds
+from mempattern.bitmaps import group_counts
 from mempattern.errors import MempatternError
 from mempattern.interval import Bitmap
 from mempattern.migration.bandwidth import Bandwidth
@@ -18,7 +19,6 @@ from mempattern.migration.policies.base import Policy
 from mempattern.migration.precopy import MEASURED, Course, Host, precopy, usual_patience_s
 from mempattern.migration.recording import Recording
 from mempattern.migration.replayed import ReplayedMemory, TraceEndError
-from mempattern.stats import group_counts
 
 _LONGEST_TEXT = 500
 

@@ -11,13 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from mempattern import kernels
+from mempattern.bitmaps import Seen
 from mempattern.distinct import DistinctPages
 from mempattern.history import DirtyHistory
 from mempattern.interval import Interval, Provenance
 from mempattern.regions import GROUP_PAGES, Region
 from mempattern.report.observations import BANDWIDTH_BPS, DOWNTIME_LIMIT_S, Observations
 from mempattern.report.target import UNKNOWN, Target
-from mempattern.stats import GroupStats, Seen
+from mempattern.stats import GroupStats
 
 if TYPE_CHECKING:
     from mempattern.classify.patterns import PatternDetector
