@@ -213,16 +213,30 @@ static inline uint64_t line_fuse(const uint64_t *cur, const uint64_t *prev, uint
     return words_count(cur) + lane_sum(sum);
 }
 
-/* Four at a time without a branch: what is too many is written over. */
+/* Few of a word's pages one by one; many by a table of what is set in half a byte. */
 #define HAVE_WORD_PAGES
 static inline uint64_t word_pages(uint64_t word, int64_t page, int64_t *out)
 {
+    static const uint32_t places[16] = {
+        0x00, 0x00,   0x01,   0x0100,   0x02,   0x0200,   0x0201,   0x020100,
+        0x03, 0x0300, 0x0301, 0x030100, 0x0302, 0x030200, 0x030201, 0x03020100};
     uint32_t n = word_count(word);
-    for (uint32_t i = 0; i < n; i += 4) {
-        for (uint32_t k = 0; k < 4; k++) {
-            out[i + k] = page + (int64_t)_tzcnt_u64(word);
-            word = _blsr_u64(word);
+    if (n <= 8) {
+        for (uint32_t i = 0; i < n; i += 4) { /* without a branch: what is too many is overwritten */
+            for (uint32_t k = 0; k < 4; k++) {
+                out[i + k] = page + (int64_t)_tzcnt_u64(word);
+                word = _blsr_u64(word);
+            }
         }
+        return n;
+    }
+    __m256i from = _mm256_set1_epi64x(page);
+    for (unsigned i = 0; i < 16; i++, word >>= 4) {
+        __m128i four = _mm_cvtsi32_si128((int)places[word & 15]);
+        __m256i numbers = _mm256_add_epi64(from, _mm256_cvtepu8_epi64(four));
+        _mm256_storeu_si256((__m256i *)(void *)out, numbers);
+        from = _mm256_add_epi64(from, _mm256_set1_epi64x(4));
+        out += word_count(word & 15);
     }
     return n;
 }
