@@ -114,6 +114,9 @@ def test_bitmaps_come_in_every_form():
 def test_what_is_no_bitmap_is_refused(call):
     with pytest.raises(errors.RegionError, match="n_pages must be a whole number from 1"):
         call(b"", 0)
+    for wrong in ([64], True, 64.0, "64"):
+        with pytest.raises(errors.RegionError, match="n_pages must be a whole number from 1"):
+            call(bytes(8), wrong)
     with pytest.raises(errors.BitmapError, match=r"1000 pages has 128 bytes \(or 125.*not 8$"):
         call(bytes(8), 1000)
     with pytest.raises(errors.BitmapError, match="one bool a page"):

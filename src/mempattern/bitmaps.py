@@ -8,6 +8,7 @@ the kernel in use, and releases the GIL.
 from __future__ import annotations
 
 import errno
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,9 @@ from mempattern._native import ffi, lib
 from mempattern._results import check
 from mempattern.errors import BitmapError, UsageError
 from mempattern.regions import GROUP_PAGES, Region, check_group_pages
+
+_SEEN = ffi.typeof("mpat_seen *")
+_NUMBER = ffi.typeof("uint64_t *")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,7 @@ def group_counts(
     With `out`, an array of that shape and type, the counts go there, which spares the memory of a
     new one. Raises `BitmapError`, `RegionError`, `UsageError` (out), `KernelError`.
     """
-    region = Region("bitmap", n_pages)
+    region = _region("bitmap", n_pages)
     words = as_words(bitmap, region)
     n_groups = region.n_groups(check_group_pages(group_pages))
     if out is None:
@@ -83,12 +87,12 @@ def seen(
     bitmaps that the caller keeps. Raises `BitmapError`, `RegionError`, `UsageError` (ever),
     `KernelError`.
     """
-    region = Region("bitmap", n_pages)
+    region = _region("bitmap", n_pages)
     words = as_words(bitmap, region)
-    before = None if previous is None else as_words(previous, Region("previous", n_pages))
+    before = None if previous is None else as_words(previous, _region("previous", n_pages))
     if ever is not None:
         _writable("ever", ever, np.uint64, region.n_words)
-    counts = ffi.new("mpat_seen *")
+    counts = ffi.new(_SEEN)
     result = lib.mpat_bitmap_seen(
         lend(words, region),
         ffi.NULL if before is None else lend(before, region),
@@ -105,9 +109,9 @@ def page_numbers(bitmap: object, n_pages: int) -> npt.NDArray[np.int64]:
 
     Raises `BitmapError`, also if the bitmap changed in the middle; `RegionError`, `KernelError`.
     """
-    region = Region("bitmap", n_pages)
+    region = _region("bitmap", n_pages)
     words = as_words(bitmap, region)
-    lent, counts, n_found = lend(words, region), ffi.new("mpat_seen *"), ffi.new("uint64_t *")
+    lent, counts, n_found = lend(words, region), ffi.new(_SEEN), ffi.new(_NUMBER)
     check(lib.mpat_bitmap_seen(lent, ffi.NULL, ffi.NULL, region.n_pages, counts))
     pages = np.empty(counts.dirty_pages, np.int64)
     room = ffi.from_buffer("int64_t[]", pages)
@@ -116,6 +120,17 @@ def page_numbers(bitmap: object, n_pages: int) -> npt.NDArray[np.int64]:
         raise BitmapError("the bitmap changed while it was read; give a copy that stays as it is")
     check(result)
     return pages
+
+
+_known = functools.lru_cache(maxsize=64, typed=True)(Region)
+
+
+def _region(name: str, n_pages: int) -> Region:
+    """What is mostly of few sizes, and takes as long to be checked as a small bitmap to be read."""
+    try:
+        return _known(name, n_pages)
+    except TypeError:  # it has no hash, and so is no number
+        return Region(name, n_pages)
 
 
 def _writable(
