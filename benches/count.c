@@ -4,6 +4,7 @@
  * is told to count only within counted(). Prints a line for each, in order: its name and kernel, the
  * unit of its input, and how many of these it had.
  */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -125,6 +126,40 @@ static void small_group_counts(void)
     must(mpat_group_counts(bitmaps[0], N_PAGES, 64, counts));
 }
 
+static void seen_of_all(void)
+{
+    mpat_seen seen;
+    must(mpat_bitmap_seen(bitmaps[0], bitmaps[1], bitmaps[2], N_PAGES, &seen));
+}
+
+static void seen_of_one(void)
+{
+    mpat_seen seen;
+    must(mpat_bitmap_seen(bitmaps[0], NULL, NULL, N_PAGES, &seen));
+}
+
+static int64_t *numbers;
+static uint64_t n_numbers;
+
+static void page_numbers(void)
+{
+    must(mpat_bitmap_pages(bitmaps[0], N_PAGES, numbers, N_PAGES, &n_numbers));
+}
+
+static void count_bitmaps(const char *seen_by_all, const char *seen_by_one, const char *of_pages,
+                          enum shape shape)
+{
+    make_bitmaps(N_PAGES, shape);
+    numbers = malloc(N_PAGES * sizeof(*numbers));
+    must(numbers == NULL ? -ENOMEM : 0);
+    count(seen_by_all, "word", N_WORDS, seen_of_all);
+    count(seen_by_one, "word", N_WORDS, seen_of_one);
+    page_numbers();
+    count(of_pages, "page", n_numbers, page_numbers);
+    free(numbers);
+    free_bitmaps(N_PAGES);
+}
+
 static void update_history(void)
 {
     must(mpat_history_update(history, next_bitmap()));
@@ -205,6 +240,9 @@ static void count_kernel(void)
     count("group_counts", "word", N_WORDS, group_counts);
     count("group_counts of 64 pages", "word", N_WORDS, small_group_counts);
     free_bitmaps(N_PAGES);
+    count_bitmaps("bitmap_seen, dense", "bitmap_seen of one, dense", "bitmap_pages, dense", DENSE);
+    count_bitmaps("bitmap_seen, scattered", "bitmap_seen of one, scattered",
+                  "bitmap_pages, scattered", SCATTERED);
     count_history();
     count_update("update, dense", region_pages, DENSE, GROUP_PAGES);
     count_update("update, dense and large", many_pages, DENSE, GROUP_PAGES);

@@ -28,8 +28,8 @@ before the rounds, and has no quartiles. What each peer found was compared with 
 before anything was timed. `limit` is what only reads the same bitmaps, or moves what has to be
 moved (of traces: the raw bytes of the file).
 
-Where the library has no call for a piece of work alone, the call that has it within is timed: the
-whole update for `overlap` and `runs`, windows with all their groups for `windows`.
+Where the library has no call for a piece of work alone, the call that has it within is timed: all
+of `Seen` for `overlap` and `runs`, windows with all their groups for `windows`.
 
 The bitmaps are those of `benches/data/corpus`: *corpus* is all {n_traces} traces one after another,
 as they are; the others are one trace tiled to a guest's size ({classes}; `benches/tiles.py` has the
