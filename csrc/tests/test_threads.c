@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Threads hammering one object with every call it has: each call is served or told -EBUSY, what was
- * followed is told -ESTALE, and ThreadSanitizer sees no race. test_stats, test_distinct and
- * test_precopy count what was served.
+ * followed is told -ESTALE, and ThreadSanitizer (make test-threads) sees no race. test_stats,
+ * test_distinct and test_precopy count what was served.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -125,6 +125,20 @@ static void *use_recording(void *object)
     return NULL;
 }
 
+/* ---- a migration ------------------------------------------------------------------------------- */
+
+static void *use_precopy(void *object)
+{
+    mpat_precopy *precopy = object;
+    mpat_sent sent;
+    uint64_t pending;
+    for (int i = 0; i < N_CALLS; i++) {
+        served(mpat_precopy_send(precopy, 1.0, 1.0, 1.0, &sent), 0);
+        served(mpat_precopy_sync(precopy, &pending), 0);
+    }
+    return NULL;
+}
+
 /* ---- a stream --------------------------------------------------------------------------------- */
 
 static void *use_stream(void *object)
@@ -167,6 +181,7 @@ int main(void)
     struct statistics statistics = {0};
     mpat_distinct *distinct;
     mpat_recording *recording;
+    mpat_precopy *precopy;
     mpat_ramstream *s;
     words[0] = 5;
     if (mpat_history_create(&n_pages, 1, 4, &statistics.history) ||
@@ -184,6 +199,10 @@ int main(void)
     hammer("windows", use_windows, distinct);
     mpat_distinct_destroy(distinct);
     hammer("recording", use_recording, recording);
+    if (mpat_precopy_create(recording, 1024, &precopy))
+        abort();
+    hammer("migration", use_precopy, precopy);
+    mpat_precopy_destroy(precopy);
     mpat_recording_destroy(recording);
     hammer("stream", use_stream, s);
     mpat_ramstream_destroy(s);
