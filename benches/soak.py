@@ -120,8 +120,9 @@ def summary(minutes: float, samples: list[dict[str, float]], trace: Path) -> dic
 
 def main(minutes: str, out: str) -> None:
     path = Path(out)
+    found = run(float(minutes))
     kept = json.loads(path.read_text()) if path.exists() else {}
-    kept["tracing"] = found = run(float(minutes))
+    kept["tracing"] = found
     path.write_text(json.dumps(kept, indent=1) + "\n")
     for name, value in found.items():
         print(f"{name:28} {value:,.2f}".rstrip("0").rstrip("."))

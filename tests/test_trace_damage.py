@@ -246,7 +246,7 @@ def test_sqlites_own_defences_are_up(recorded):
             assert database.execute(f"pragma {pragma}").fetchall() in ([(value,)], [])
         with pytest.raises(sqlite3.OperationalError, match="too many attached databases"):
             database.execute("attach ':memory:' as another")
-        with pytest.raises(sqlite3.OperationalError, match="readonly|not authorized"):
+        with pytest.raises(sqlite3.OperationalError, match=r"readonly|not authorized"):
             database.execute("delete from meta")
         with pytest.raises(sqlite3.OperationalError):
             database.execute("select " + "(" * 100 + "1" + ")" * 100 + "+1" * 100)
