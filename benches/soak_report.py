@@ -33,7 +33,7 @@ HEAD = """\
 | interrupted calls, half-harvested rings, memslots that change | `test_kvm_model` | |
 | interrupted and short reads of a stream | `test_interrupted` | |
 | full, slow, stuck and broken disks; kills at any moment | `tests/test_trace_disk.py` | |
-| statistics, windows and traces under any order of calls, against models | `tests/test_*stateful.py` | |
+| statistics, windows, traces under any order of calls | `tests/test_*stateful.py` | |
 | coverage-guided fuzzing | 10 s a target (`make fuzz`) | 10 minutes a target and more |
 | tracing a busy process with flat memory | | an hour |
 
