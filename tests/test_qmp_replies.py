@@ -1,6 +1,6 @@
-"""Answers that no QEMU gives, which fuzzing found to end in a traceback: one error that says which.
+"""Answers that no QEMU gives: one error that says which, and no traceback.
 
-fuzz/qmp_replies.py is what found them.
+fuzz/qmp_replies.py found the first; reading the code for it showed the others.
 """
 
 import asyncio
