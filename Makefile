@@ -14,6 +14,9 @@
 #                each other over them and the corpus
 #   make reproduce   migrate real guests under MP and its rivals (hours; root), into docs/reproduce.md
 #   make corpus      record again the guests and programs in benches/data/corpus (half an hour; root)
+#   make fuzz    every fuzz target for FUZZ_S seconds (10); make fuzz-TARGET one of them (fuzz/run.py)
+#   make soak    fuzz for FUZZ_S (an hour in all), hammer under ThreadSanitizer, trace a busy process
+#                for SOAK_MIN minutes (60), and write what came of it into docs/abuse.md
 #   make lint    ruff and mypy
 #   make recordings   record anew what the pictures show; make pictures draws them
 
@@ -22,8 +25,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test test-c test-python bench bench-docs bench-compare growth instructions slowdown \
-        migrations forecast validate evidence reproduce corpus lint pictures recordings clean headers
+.PHONY: demo test test-c test-threads test-python bench bench-docs bench-compare growth instructions slowdown \
+        migrations forecast validate evidence reproduce corpus fuzz soak lint pictures recordings clean headers
 
 demo: $(VENV)/ready
 	@$(BIN)/mempattern demo
@@ -32,14 +35,22 @@ test: test-c test-python
 
 # Configured anew each time, for it may be that what a test lacked is installed by now.
 test-c: $(VENV)/ready
-	@for kind in c c-sanitized; do \
-	    said=$$(meson setup build/$$kind --reconfigure --clearcache \
-	        -Dnative_tests=true -Db_lundef=false \
-	        -Db_sanitize=$$([ $$kind = c ] && echo none || echo address,undefined)) \
+	@for kind in c:none c-sanitized:address,undefined; do \
+	    into=build/$${kind%:*}; \
+	    said=$$(meson setup $$into --reconfigure --clearcache \
+	        -Dnative_tests=true -Db_lundef=false -Db_sanitize=$${kind#*:}) \
 	    || { echo "$$said"; exit 1; }; \
-	    meson test -C build/$$kind --print-errorlogs || exit 1; \
-	    grep -h '^skipped: ' build/$$kind/meson-logs/testlog.txt || true; \
+	    meson test -C $$into --print-errorlogs || exit 1; \
+	    grep -h '^skipped: ' $$into/meson-logs/testlog.txt || true; \
 	done
+	@$(MAKE) --no-print-directory test-threads
+
+# ThreadSanitizer's own map of the addresses does not go with all that the kernel shuffles.
+test-threads: $(VENV)/ready
+	@said=$$(meson setup build/c-threads --reconfigure --clearcache \
+	    -Dnative_tests=true -Db_lundef=false -Db_sanitize=thread) || { echo "$$said"; exit 1; }
+	@meson compile -C build/c-threads test_threads >/dev/null
+	setarch -R build/c-threads/csrc/tests/test_threads
 
 # libvirt-python is built against libvirt's headers; without them its tests are skipped.
 test-python: $(VENV)/ready
@@ -136,6 +147,28 @@ corpus: $(VENV)/ready
 	$(BIN)/python benches/corpus.py benches/data/corpus
 	$(BIN)/python benches/corpus_table.py benches/data/corpus > build/corpus.md
 	mv build/corpus.md benches/data/corpus/README.md
+
+# libFuzzer is clang's; the targets in Python have it from atheris.
+FUZZ_S ?=
+fuzz: $(VENV)/ready | fuzzers
+	$(BIN)/python fuzz/run.py --seconds $(or $(FUZZ_S),10)
+
+fuzz-%: $(VENV)/ready | fuzzers
+	$(BIN)/python fuzz/run.py --seconds $(or $(FUZZ_S),10) $*
+
+.PHONY: fuzzers
+fuzzers: $(VENV)/ready
+	@command -v clang >/dev/null || { echo "clang is missing. Run: sudo apt-get install \
+	clang libclang-rt-dev libsimde-dev"; exit 1; }
+	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation -e '.[fuzz]'
+
+SOAK_MIN ?= 60
+soak: $(VENV)/ready | fuzzers
+	@mkdir -p benches/results
+	$(MAKE) --no-print-directory test-threads
+	$(BIN)/python fuzz/run.py --seconds $(or $(FUZZ_S),600) --results benches/results/soak.json
+	$(BIN)/python benches/soak.py $(SOAK_MIN) benches/results/soak.json
+	$(BIN)/python benches/soak_report.py benches/results/soak.json > docs/abuse.md
 
 lint: $(VENV)/ready
 	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation -e '.[lint]'

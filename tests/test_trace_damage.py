@@ -237,6 +237,24 @@ def test_numbers_of_an_interval_that_are_none(recorded, change_it):
     assert_refused(recorded, "interval 1 is damaged")
 
 
+def test_sqlites_own_defences_are_up(recorded):
+    with TraceReader(recorded) as trace:
+        database = trace._database
+        for pragma, value in (
+            ("trusted_schema", 0), ("query_only", 1), ("cell_size_check", 1), ("mmap_size", 0),
+        ):  # fmt: skip
+            assert database.execute(f"pragma {pragma}").fetchall() in ([(value,)], [])
+        with pytest.raises(sqlite3.OperationalError, match="too many attached databases"):
+            database.execute("attach ':memory:' as another")
+        with pytest.raises(sqlite3.OperationalError, match=r"readonly|not authorized"):
+            database.execute("delete from meta")
+        with pytest.raises(sqlite3.OperationalError):
+            database.execute("select " + "(" * 100 + "1" + ")" * 100 + "+1" * 100)
+        assert database.getlimit(sqlite3.SQLITE_LIMIT_LENGTH) < 1 << 20
+        if sys.version_info >= (3, 12):
+            assert database.getconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE)
+
+
 def test_a_view_in_place_of_a_table_never_runs(recorded):
     change(recorded, "drop table meta", f"create view meta (key) as {ENDLESS}")
     assert_refused(recorded, "has not the tables of a trace")

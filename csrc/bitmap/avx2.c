@@ -11,9 +11,14 @@ static int supported(void)
            __builtin_cpu_supports("bmi");
 }
 
+#ifdef __clang__
+#include <immintrin.h>
+#pragma clang attribute push(__attribute__((target("avx2,popcnt,bmi"))), apply_to = function)
+#else
 #pragma GCC push_options
 #pragma GCC target("avx2,popcnt,bmi")
 #include <immintrin.h>
+#endif
 
 /* Lines that are surely not in a core's cache. */
 #define PREFETCH_FROM ((uint64_t)(24 << 20) / 64)
@@ -248,7 +253,11 @@ static inline uint64_t word_pages(uint64_t word, int64_t page, int64_t *out)
 #define KERNEL_NAME "avx2"
 #define KERNEL_SUPPORTED supported
 #include "loops.inc.h"
+#ifdef __clang__
+#pragma clang attribute pop
+#else
 #pragma GCC pop_options
+#endif
 
 #else
 typedef int mpat_avx2_is_for_x86; /* ISO C wants something in a file */

@@ -21,9 +21,16 @@ static int supported(void)
            __builtin_cpu_supports("popcnt") && __builtin_cpu_supports("bmi");
 }
 
+#ifdef __clang__
+#include <immintrin.h>
+#pragma clang attribute push(                                                                  \
+    __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,popcnt,bmi"))),  \
+    apply_to = function)
+#else
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi2,avx512vpopcntdq,popcnt,bmi")
 #include <immintrin.h>
+#endif
 #endif
 
 typedef uint64_t vec __attribute__((vector_size(64), aligned(8), may_alias));
@@ -202,7 +209,11 @@ static inline uint64_t line_words(const uint64_t *line, uint16_t first, uint16_t
 #define KERNEL_SUPPORTED supported
 #include "loops.inc.h"
 #ifndef MPAT_SIMDE
+#ifdef __clang__
+#pragma clang attribute pop
+#else
 #pragma GCC pop_options
+#endif
 #endif
 
 #else

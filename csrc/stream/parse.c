@@ -131,7 +131,7 @@ static int on_block_size(mpat_ramstream *s)
     int err = mpat_passes_add_block(&s->passes, &block);
     if (err == 0 && s->unlisted == 0) {
         err = mpat_passes_make_bitmaps(&s->passes);
-        s->has_list = 1;
+        s->has_list = err == 0;
     }
     if (s->unlisted == 0)
         await(s, RAM, 8);

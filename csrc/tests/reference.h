@@ -41,7 +41,7 @@ static inline void *must(void *p)
     return p;
 }
 
-static int bit(const uint64_t *words, uint64_t i)
+static inline int bit(const uint64_t *words, uint64_t i)
 {
     return (int)(words[i / 64] >> i % 64 & 1);
 }

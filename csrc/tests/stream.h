@@ -25,7 +25,7 @@ static void put_name(const char *name)
     length += strlen(name);
 }
 
-static void put_page(const char *block, uint64_t page, int is_zero)
+static inline void put_page(const char *block, uint64_t page, int is_zero)
 {
     put(page * PAGE_BYTES | (is_zero ? 0x02 : 0x08) | (block ? 0 : 0x20), 8);
     if (block)

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <linux/kvm.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -21,6 +22,7 @@
 #include "../kvm/vm.h"
 
 static int model_ioctl(int fd, unsigned long request, void *argument);
+static void *model_calloc(size_t n, size_t size);
 static void *model_mmap(void *at, size_t n, int protection, int flags, int fd, off_t offset);
 static int model_munmap(void *at, size_t n);
 static int model_check_fd(int fd, const char *kind, mpat_kvm_fault *fault);
@@ -30,6 +32,7 @@ static int model_own_vm(int fd, mpat_kvm_fault *fault);
 #define ioctl(fd, request, argument) model_ioctl(fd, request, argument)
 #include "../kvm/vm.c"
 #undef ioctl
+#define calloc model_calloc
 #define mpat_kvm_check_fd model_check_fd
 #define mpat_kvm_own_vm model_own_vm
 #include "../kvm/log.c"
@@ -38,6 +41,7 @@ static int model_own_vm(int fd, mpat_kvm_fault *fault);
 #include "../kvm/ring.c"
 #undef munmap
 #undef mmap
+#undef calloc
 #undef mpat_kvm_own_vm
 #undef mpat_kvm_check_fd
 
@@ -59,6 +63,7 @@ static struct {
     int fail_get_of;     /* memslot whose next GET fails with EIO, or -1 */
     int fail_reset;      /* the next RESET fails with this error */
     int fail_mmap;       /* so does every mmap */
+    int fail_calloc;     /* so many calls for memory from now the one fails; 0: none */
     struct kvm_dirty_gfn ring[RING] __attribute__((aligned(4096)));
     int has_ring;
     uint32_t pushed, cleared; /* free-running indices of KVM */
@@ -195,6 +200,7 @@ static int model_ioctl(int fd, unsigned long request, void *argument)
     }
 }
 
+static void *model_calloc(size_t n, size_t size);
 static void *model_mmap(void *at, size_t n, int protection, int flags, int fd, off_t offset)
 {
     size_t page = (size_t)offset / PAGE - KVM_DIRTY_LOG_PAGE_OFFSET;
@@ -209,6 +215,11 @@ static void *model_mmap(void *at, size_t n, int protection, int flags, int fd, o
         return kvm.has_ring && page < sizeof kvm.ring / PAGE ? MAP_FAILED : (void *)kvm.ring;
     }
     return kvm.ring;
+}
+
+static void *model_calloc(size_t n, size_t size)
+{
+    return kvm.fail_calloc > 0 && --kvm.fail_calloc == 0 ? NULL : calloc(n, size);
 }
 
 static int model_munmap(void *at, size_t n)
@@ -696,6 +707,56 @@ static void test_ring_refuses(void)
     mpat_kvm_ring_close(NULL);
 }
 
+/* Each call for memory of an open fails once: nothing is kept, and the next open works. */
+static void test_memory_runs_out(void)
+{
+    int vcpu = 7, n_failed = 0;
+
+    for (int nth = 1, error = -ENOMEM; error; nth++) {
+        mpat_kvm_log *log = NULL;
+        mpat_kvm_fault fault = {0};
+
+        start(130, 128);
+        kvm.fail_calloc = nth;
+        error = mpat_kvm_log_open(5, both, 2, 0, &log, &fault);
+        CHECK(error == 0 || (error == -ENOMEM && log == NULL && fault.call));
+        n_failed += error != 0;
+        mpat_kvm_log_close(log);
+    }
+    CHECK(n_failed == 1);
+    for (int nth = 1, error = -ENOMEM; error; nth++) {
+        mpat_kvm_ring *ring = NULL;
+        mpat_kvm_fault fault = {0};
+
+        start(130, 128);
+        kvm.fail_calloc = nth;
+        error = mpat_kvm_ring_open(5, &vcpu, 1, both, 2, RING, &ring, &fault);
+        CHECK(error == 0 || (error == -ENOMEM && ring == NULL && fault.call));
+        n_failed += error != 0;
+        mpat_kvm_ring_close(ring);
+    }
+    CHECK(n_failed == 1 + 5);
+}
+
+/* What cannot be kept for want of memory is told as lost. */
+static void test_no_memory_to_keep_pages_in(void)
+{
+    mpat_collection collection;
+    mpat_kvm_log *log;
+
+    start(130, 128);
+    log = open_log(0);
+    write_page(0, 7);
+    write_page(1, 9);
+    kvm.fail_get_of = 1;
+    kvm.fail_calloc = 1;
+    CHECK(mpat_kvm_log_collect(log, bitmaps, &collection, NULL) == -EIO);
+    CHECK(mpat_kvm_log_collect(log, bitmaps, &collection, NULL) == 0);
+    CHECK(collection.lost_pages == 1);
+    CHECK(count(bitmaps[0], 130) == 0 && count(bitmaps[1], 128) == 1);
+    mpat_kvm_log_close(log);
+}
+
 int main(void)
 {
     for (size_t i = 0; i < N_SLOTS; i++)
@@ -722,6 +783,8 @@ int main(void)
     test_ring_takes_nothing_without_bitmaps();
     test_ring_names_strangers();
     test_ring_refuses();
+    test_memory_runs_out();
+    test_no_memory_to_keep_pages_in();
     for (size_t i = 0; i < N_SLOTS; i++)
         mpat_bitmap_free(bitmaps[i], both[i].n_pages);
     return failures != 0;

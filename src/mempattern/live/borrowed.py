@@ -12,6 +12,7 @@ from typing import Any
 from mempattern.errors import QMPError, UsageError
 from mempattern.live.guarding import Guard
 from mempattern.live.session import Session
+from mempattern.qemu.replies import capabilities_of, parameters_of
 
 
 @contextmanager
@@ -65,13 +66,9 @@ class Borrowed:
     @classmethod
     async def of(cls, session: Session, lock: int | None) -> Borrowed:
         """Those of that QEMU, which is locked. Raises `QMPError`."""
-        parameters = await session.execute("query-migrate-parameters")
-        said = await session.execute("query-migrate-capabilities")
-        try:
-            capabilities = {str(one["capability"]): bool(one["state"]) for one in said}
-            return cls(session, dict(parameters), capabilities, lock)
-        except (TypeError, KeyError, ValueError) as error:
-            raise QMPError(f"QEMU's migration settings make no sense: {error!r}") from None
+        parameters = parameters_of(await session.execute("query-migrate-parameters"))
+        capabilities = capabilities_of(await session.execute("query-migrate-capabilities"))
+        return cls(session, parameters, capabilities, lock)
 
     def was(self, name: str) -> Any:
         """What is put back: the parameter as it was, or as somebody else has set it since."""
@@ -79,7 +76,11 @@ class Borrowed:
 
     async def look(self) -> None:
         """At the parameters as they are now. Raises `QMPError`."""
-        self.parameters = dict(await self._session.execute("query-migrate-parameters"))
+        said = parameters_of(await self._session.execute("query-migrate-parameters"))
+        gone = [name for name in self._were if name not in said]
+        if gone:
+            raise QMPError(f"QEMU tells its migration parameter {gone[0]} no longer")
+        self.parameters = said
         for name, was in self._were.items():
             now = self.parameters[name]
             if now != was and now not in self._ours[name]:  # it is somebody else's

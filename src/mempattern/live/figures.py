@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -58,7 +59,7 @@ class Figures:
                 sent_bytes=int(ram.get("transferred", 0)),
                 remaining_bytes=int(ram.get("remaining", 0)),
                 page_bytes=int(ram.get("page-size", _PAGE_BYTES)),
-                bandwidth_Bps=float(ram.get("mbps", 0)) * 1e6 / 8,
+                bandwidth_Bps=_finite(ram.get("mbps", 0)) * 1e6 / 8,
                 dirty_pages_per_s=int(ram.get("dirty-pages-rate", 0)),
                 expected_downtime_s=_seconds(said, "expected-downtime"),
                 downtime_s=_seconds(said, "downtime"),
@@ -66,12 +67,18 @@ class Figures:
                 throttle=int(said.get("cpu-throttle-percentage", 0)) / 100,
                 error=None if said.get("error-desc") is None else str(said["error-desc"]),
             )
-        except (TypeError, ValueError, AttributeError) as error:
+        except (TypeError, ValueError, AttributeError, OverflowError) as error:
             raise QMPError(f"`query-migrate` returned what makes no sense: {error}") from None
 
     @property
     def is_over(self) -> bool:
         return self.status not in UNDER_WAY and self.status != "none"
+
+
+def _finite(value: Any) -> float:
+    if not math.isfinite(number := float(value)):
+        raise ValueError(f"mbps is {number}")
+    return number
 
 
 def _seconds(said: Mapping[str, Any], key: str) -> float | None:

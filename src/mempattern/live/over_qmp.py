@@ -17,6 +17,7 @@ from mempattern.live.session import Session
 from mempattern.live.steering import GENTLEST, STRONGEST
 from mempattern.qemu.qmp import connect, owner_of
 from mempattern.qemu.ram import GuestRam, guest_ram_blocks
+from mempattern.qemu.replies import as_object, number
 
 _CONNECT_S = 5.0
 _NEEDS = {"postcopy": "postcopy-ram", "throttle": "auto-converge"}
@@ -32,11 +33,11 @@ class QMPSocket:
     async def open(self) -> AsyncIterator[Migrator]:
         async with Session(self.path) as session:
             facts = {"qemu": await check_version(session)}
-            emulates = not (await session.execute("query-kvm")).get("enabled")
+            is_emulated = await emulates(session)
             with steering_alone(session.pid) as lock:
                 borrowed = await Borrowed.of(session, lock)
                 try:
-                    yield QMPMigrator(session, borrowed, facts, emulates=emulates)
+                    yield QMPMigrator(session, borrowed, facts, emulates=is_emulated)
                 finally:
                     borrowed.let_go()
 
@@ -44,6 +45,11 @@ class QMPSocket:
         with connect(os.fspath(self.path), _CONNECT_S) as connection:
             pid = owner_of(connection)
         return pid, guest_ram_blocks(pid, self.path)
+
+
+async def emulates(session: Session) -> bool:
+    """Whether the guest runs under TCG. Raises `QMPError`."""
+    return not as_object("query-kvm", await session.execute("query-kvm")).get("enabled")
 
 
 class QMPMigrator:
@@ -131,8 +137,10 @@ class QMPMigrator:
             await asyncio.wait_for(self._events.get(), timeout_s)
 
     async def ram_bytes(self) -> int:
-        said = await self._session.execute("query-memory-size-summary")
-        return int(said["base-memory"] + said.get("plugged-memory", 0))
+        command = "query-memory-size-summary"
+        said = as_object(command, await self._session.execute(command))
+        plugged = number(said, "plugged-memory", command, 0)
+        return int(number(said, "base-memory", command) + plugged)
 
     async def look(self) -> None:
         await self._borrowed.look()

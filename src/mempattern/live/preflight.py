@@ -6,6 +6,7 @@ from mempattern.errors import QMPError, UsageError
 from mempattern.live.borrowed import Borrowed
 from mempattern.live.figures import UNDER_WAY, Figures
 from mempattern.live.session import Session
+from mempattern.qemu.replies import as_object, number
 
 _OLDEST = (7, 2)
 _HAS_MOVED = ("postmigrate", "inmigrate", "finish-migrate")
@@ -14,12 +15,10 @@ _HAS_MOVED = ("postmigrate", "inmigrate", "finish-migrate")
 async def check_version(session: Session) -> str:
     """As in "7.2.22". Raises `QMPError` for a QEMU before 7.2."""
     said = await session.execute("query-version")
-    try:
-        version = said["qemu"]["major"], said["qemu"]["minor"], said["qemu"]["micro"]
-    except (TypeError, KeyError):
-        raise QMPError("`query-version` returned what makes no sense") from None
+    numbers = as_object("query-version", as_object("query-version", said).get("qemu"))
+    version = [int(number(numbers, part, "query-version")) for part in ("major", "minor", "micro")]
     text = ".".join(map(str, version))
-    if version[:2] < _OLDEST:
+    if tuple(version[:2]) < _OLDEST:
         raise QMPError(
             f"this is QEMU {text}; its migration can be steered from 7.2 on, and predicted from a "
             f"trace of any version (mempattern predict)"
@@ -31,7 +30,8 @@ async def check_state(session: Session, *, starts: bool) -> Figures:
     """Raises `UsageError` unless a migration can be started, or is under way if it was to be."""
     figures = Figures.of(await session.execute("query-migrate"))
     is_running = figures.status in UNDER_WAY
-    status = str((await session.execute("query-status")).get("status"))
+    said = as_object("query-status", await session.execute("query-status"))
+    status = str(said.get("status"))
     if starts and is_running:
         raise UsageError(
             f"a migration of this guest is under way ({figures.status}): steer it with --attach, "

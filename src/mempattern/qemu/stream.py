@@ -19,6 +19,7 @@ from typing import Any
 from mempattern._closing import close_in_children
 from mempattern.errors import QMPError
 from mempattern.qemu.qmp import QMP
+from mempattern.qemu.replies import as_object, capabilities_of, parameters_of
 
 _FILE = "mempattern-stream"
 READY, CANCEL = "ready\n", "cancel\n"
@@ -112,24 +113,18 @@ def _migrates(session: QMP) -> bool:
 
 
 def _asked(session: QMP, command: str) -> dict[str, Any]:
-    said = session.execute(command)
-    if not isinstance(said, dict):
-        raise QMPError(f"QEMU answered {command} with {type(said).__name__}, not with an object")
-    return said
+    return as_object(command, session.execute(command))
 
 
 def _settings(session: QMP, bandwidth_Bps: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """What is to be put back, and what is to be set for now."""
-    listed = session.execute("query-migrate-capabilities")
-    if not isinstance(listed, list):
-        raise QMPError("QEMU answered query-migrate-capabilities with no list")
-    now = {item["capability"]: item["state"] for item in listed}
+    now = capabilities_of(session.execute("query-migrate-capabilities"))
     if _ON not in now:
         raise QMPError(f"this QEMU lacks the migration capability {_ON}; take 7.2 or later")
     wanted = {name: name == _ON for name, state in now.items() if name != _STAYS and state} | {
         _ON: True
     }
-    has = _asked(session, "query-migrate-parameters")
+    has = parameters_of(session.execute("query-migrate-parameters"))
     if has.get(_LIMIT) == _LIMIT_MS:
         raise QMPError(
             "QEMU has the settings of a MigrationStream that is not closed, or was killed with all "

@@ -7,6 +7,7 @@ import json
 import os
 import sqlite3
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,19 @@ from mempattern.trace.versions import Versions
 _MOST_STEPS = 100_000_000
 """In SQLite's own steps: ten times what the longest query of a sound trace takes."""
 _DEFENCES = ("trusted_schema = off", "query_only = on", "cell_size_check = on", "mmap_size = 0")
+_LIMITS = {
+    sqlite3.SQLITE_LIMIT_LENGTH: schema.MOST_TEXT,
+    sqlite3.SQLITE_LIMIT_SQL_LENGTH: schema.MOST_TEXT,
+    sqlite3.SQLITE_LIMIT_COLUMN: 64,
+    sqlite3.SQLITE_LIMIT_EXPR_DEPTH: 64,
+    sqlite3.SQLITE_LIMIT_COMPOUND_SELECT: 8,
+    sqlite3.SQLITE_LIMIT_FUNCTION_ARG: 8,
+    sqlite3.SQLITE_LIMIT_ATTACHED: 0,
+    sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER: 64,
+    sqlite3.SQLITE_LIMIT_TRIGGER_DEPTH: 1,
+    sqlite3.SQLITE_LIMIT_WORKER_THREADS: 0,
+}
+"""Of what our own tables and questions need (https://www.sqlite.org/security.html)."""
 _ROW_BYTES = 64
 """Of a row of `bitmap` beside its blob."""
 
@@ -224,7 +238,11 @@ def _open(path: Path) -> sqlite3.Connection:
         isolation_level=None,
         check_same_thread=False,
     )
-    database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, schema.MOST_TEXT)
+    for limit, most in _LIMITS.items():
+        database.setlimit(limit, most)
+    if sys.version_info >= (3, 12):
+        database.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)
+        database.setconfig(sqlite3.SQLITE_DBCONFIG_ENABLE_TRIGGER, False)
     # Pages that all lead to the same pages would keep it busy for ever.
     database.set_progress_handler(lambda: 1, schema.HEAD_STEPS)
     for defence in _DEFENCES:

@@ -1,0 +1,89 @@
+"""docs/abuse.md from what was run: python benches/soak_report.py RESULTS.json"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+MIB = 1 << 20
+FOUND = Path(__file__).with_name("soak-found.md")
+TARGETS = {
+    "stream": "QEMU's migration stream, whole and in pieces",
+    "kernels": "every kernel of the machine against the scalar one",
+    "kernels_simde": "the same, with AVX-512 and NEON emulated",
+    "follow": "statistics, history and windows of regions that grow, against ones made anew",
+    "trace_reader": "trace files, damaged and hostile",
+    "qmp_replies": "what a QMP server answers",
+}
+
+HEAD = """\
+# Proof against abuse
+
+<!-- Made by benches/soak_report.py, with benches/soak-found.md; do not edit. -->
+
+`make soak` runs all of this for long and makes this page of `{results}`; CI runs the short form.
+
+| what | in CI | `make soak` |
+|---|---|---|
+| C tests under AddressSanitizer and UndefinedBehaviorSanitizer | all (`make test-c`) | |
+| threads hammering one object, under ThreadSanitizer | `make test-threads` | the same |
+| memory that runs out at every single call for it | `test_enomem` | |
+| interrupted calls, half-harvested rings, memslots that change | `test_kvm_model` | |
+| interrupted and short reads of a stream | `test_interrupted` | |
+| full, slow, stuck and broken disks; kills at any moment | `tests/test_trace_disk.py` | |
+| statistics, windows, traces under any order of calls | `tests/test_*stateful.py` | |
+| coverage-guided fuzzing | 10 s a target (`make fuzz`) | 10 minutes a target and more |
+| tracing a busy process with flat memory | | an hour |
+
+## Fuzzing
+
+With libFuzzer, the C targets under AddressSanitizer and UndefinedBehaviorSanitizer; seeds are
+recorded guests and streams of a real QEMU. Times and runs add up over all that was ever kept.
+
+| target | what is fuzzed | time | runs | edges | found |
+|---|---|---|---|---|---|
+"""
+
+
+def duration(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{seconds / 60:.1f} min"
+
+
+def tracing(found: dict[str, Any]) -> str:
+    def change(name: str) -> str:
+        return f"{found[name] / MIB:.1f} MiB, {found[name + '_growth'] / MIB:+.2f} MiB"
+
+    return f"""
+## A busy process, traced for {duration(60 * found["minutes"])}
+
+It writes to a random tenth of 256 MiB again and again, maps and unmaps, makes and ends threads.
+{found["intervals"]:,} intervals were recorded, {found["dropped"]} dropped, with
+{found["lost_pages"]:,} pages lost. Growth is from the first third of the samples to the last, after
+a tenth to warm up.
+
+| | median, and its growth |
+|---|---|
+| memory of the tracer | {change("tracer_bytes")} |
+| memory of the target | {change("target_bytes")} |
+| descriptors of the tracer | {found["tracer_descriptors"]:.0f}, {found["tracer_descriptors_growth"]:+.0f} |
+| descriptors of the target | {found["target_descriptors"]:.0f}, {found["target_descriptors_growth"]:+.0f} |
+| the trace | {found["trace_bytes"] / MIB:.1f} MiB; per second in the second half {found["trace_rate_ratio"]:.2f} times that in the first |
+"""  # noqa: E501
+
+
+def page(path: Path) -> str:
+    kept = json.loads(path.read_text())
+    rows = [
+        f"| {target} | {what} | {duration(of['seconds'])} | {of['runs']:,} | {of['coverage']:,} | "
+        f"{of['found']} |\n"
+        for target, what in TARGETS.items()
+        if (of := kept.get("fuzz", {}).get(target))
+    ]
+    traced = tracing(kept["tracing"]) if "tracing" in kept else ""
+    return HEAD.format(results=path.as_posix()) + "".join(rows) + traced + "\n" + FOUND.read_text()
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page(Path(sys.argv[1])))
