@@ -165,7 +165,8 @@ def _line(columns: tuple[Column, ...]) -> list[str]:
     first, last = columns[0], columns[-1]
 
     def total(name: str) -> float:
-        return sum((getattr(column, name) for column in columns), 0)
+        numbers: list[float] = [getattr(column, name) for column in columns]
+        return sum(numbers)
 
     pages = [f"{total(f'{kind}_pages'):,}" for kind in ("dirty", "redirtied", "fresh", "lost")]
     peak = max(column.peak_bytes_per_s for column in columns)
