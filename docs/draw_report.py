@@ -1,6 +1,6 @@
 """Draws docs/report.png: the HTML report of a recorded guest, as Chromium shows it.
 
-python docs/draw_report.py    needs: apt-get install chromium fonts-dejavu-core; pip install playwright
+python docs/draw_report.py    needs: apt-get install chromium fonts-dejavu-core
 """
 
 from __future__ import annotations

@@ -170,8 +170,8 @@ def _merge(written: npt.NDArray[np.bool_], offsets: list[int]) -> list[int]:
         ]
 
     per_row = 1
-    while len(found := starts(per_row)) > MOST_ROWS and per_row < len(written):
-        per_row *= 2
+    while len(found := starts(per_row)) > MOST_ROWS and per_row < 2 * len(written) / MOST_ROWS:
+        per_row += 1
     return found if len(found) <= MOST_ROWS else _evenly(offsets)
 
 
