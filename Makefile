@@ -176,6 +176,7 @@ lint: $(VENV)/ready
 
 pictures: $(VENV)/ready
 	$(BIN)/python docs/draw.py
+	$(BIN)/python docs/draw_report.py
 	$(BIN)/mempattern replay docs/guest.mpt --policy all --bandwidth 1Gbit --max-downtime 1s \
 	    --start 6s --plot docs/replay.png --force >/dev/null
 

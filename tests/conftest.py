@@ -100,6 +100,14 @@ def _libvirt_problem():
     return _qemu_problem()
 
 
+def _chromium_problem():
+    if importlib.util.find_spec("playwright") is None:
+        return "no playwright: pip install playwright"
+    if shutil.which("chromium") is None:
+        return "chromium is not in PATH: apt-get install chromium fonts-dejavu-core"
+    return None
+
+
 _callgrind_problem = functools.cache(instructions.problem)
 
 
@@ -111,6 +119,7 @@ _PROBLEM = {
     "soft_dirty": _soft_dirty_problem,
     "experiment": _experiment_problem,
     "callgrind": _callgrind_problem,
+    "chromium": _chromium_problem,
 }
 
 
@@ -180,6 +189,20 @@ def callgrind():
     """Skips where instructions cannot be counted, or not as those that are kept were."""
     if problem := _callgrind_problem():
         pytest.skip(problem)
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A headless one; skips where it is not installed."""
+    if problem := _chromium_problem():
+        pytest.skip(problem)
+    sync_api = importlib.import_module("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
+        yield browser
+        browser.close()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -357,8 +357,8 @@ def test_files_that_are_not_to_be_written(hot_trace, tmp_path, capsys):
     twice = tmp_path / "twice.png"
     for files, said in [
         (["--parquet", "/dev/null"], "/dev/null is no regular file"),
-        (["--parquet", trace], "is a trace to read, or the other file to write"),
-        (["--parquet", twice, "--plot", twice], "is a trace to read, or the other file to write"),
+        (["--parquet", trace], "is a trace to read, or another file to write"),
+        (["--parquet", twice, "--plot", twice], "is a trace to read, or another file to write"),
     ]:
         code, out, err = replay(capsys, trace, *FEW, "--force", *files)
         assert code != 0

@@ -5,16 +5,15 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
-import tempfile
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from mempattern.cli.arguments import count, quantity
-from mempattern.cli.exits import FAILED, UNWRITTEN, Unwritable, UsageFault, note
+from mempattern.cli.exits import FAILED, UNWRITTEN, UsageFault, note
 from mempattern.cli.migration import CHUNKS, add_how, several
-from mempattern.cli.recording import check_output
+from mempattern.cli.outputs import check_outputs, kind_of, picture, whole_file
 from mempattern.cli.workers import Ended, pool_of, progress_of
 from mempattern.errors import UsageError
 from mempattern.migration.bandwidth import Bandwidth
@@ -25,8 +24,6 @@ from mempattern.migration.traces import MEMORY_SHARE
 from mempattern.quantities import parse_changing_bandwidth, parse_duration
 from mempattern.report.jsonlines import print_json
 from mempattern.report.replay import Replays, lines, replay_object
-
-_PICTURES = (".png", ".svg")
 
 
 def add_to(commands: Any) -> None:
@@ -57,7 +54,7 @@ def add_to(commands: Any) -> None:
         help="traces to replay at a time (default one a processor)")  # fmt: skip
     add("--json", action="store_true", help="one object on stdout")
     add("--parquet", type=Path, metavar="FILE", help="also write a table for other tools")
-    add("--plot", type=_picture, metavar="FILE.png|svg", help="also draw time against downtime")
+    add("--plot", type=picture, metavar="FILE.png|svg", help="also draw time against downtime")
     add("--force", action="store_true", help="overwrite files that exist")
     command.set_defaults(run=run)
 
@@ -109,20 +106,13 @@ def _outputs(options: argparse.Namespace, n_traces: int) -> list[_Output]:
         found.append((options.parquet, parquet.write_parquet))
     if options.plot is not None:
         pareto = importlib.import_module("mempattern.report.pareto")
-        kind = options.plot.suffix[1:].lower()
+        kind = kind_of(options.plot)
         try:
             pareto.check_panels(n_traces * len(options.bandwidth) * len(options.max_downtime))
         except UsageError as error:
             raise UsageFault(str(error)) from None
         found.append((options.plot, lambda replays, file: pareto.draw(replays, file, kind)))
-    taken = [Path(file).resolve() for file in options.files]
-    for path, _ in found:
-        check_output(path, options.force)
-        if path.exists() and not path.is_file():
-            raise Unwritable(f"{path} is no regular file; name another one")
-        if path.resolve() in taken:
-            raise Unwritable(f"{path} is a trace to read, or the other file to write")
-        taken.append(path.resolve())
+    check_outputs((path for path, _ in found), map(Path, options.files), force=options.force)
     return found
 
 
@@ -141,7 +131,8 @@ def _show(replays: Replays, options: argparse.Namespace, outputs: list[_Output],
     if any(replayed.cases for replayed in replays.results):
         for path, write in outputs:
             try:
-                _write(path.resolve(), write, replays)
+                with whole_file(path) as file:
+                    write(replays, file)
             except Exception as error:  # whatever it is, the replays are not lost by it
                 said = getattr(error, "strerror", None) or error_text(error)
                 note("mempattern", f"{path} cannot be written: {said}")
@@ -156,15 +147,6 @@ def _interruption(done: int, left: int) -> str:
     return f"interrupted: {done} of {done + left} traces {were} all that is shown"
 
 
-def _write(path: Path, write: Callable[[Replays, BinaryIO], None], replays: Replays) -> None:
-    """All of it or nothing."""
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-        part = Path(folder) / path.name
-        with part.open("wb") as file:
-            write(replays, file)
-        part.replace(path)
-
-
 # ---- arguments -----------------------------------------------------------------------------------
 
 
@@ -173,10 +155,3 @@ def _names(text: str) -> list[str]:
     if not all(names):
         raise argparse.ArgumentTypeError(f"{text!r} has an empty name")
     return names
-
-
-def _picture(text: str) -> Path:
-    path = Path(text)
-    if path.suffix.lower() not in _PICTURES:
-        raise argparse.ArgumentTypeError(f"must end in .png or .svg, not {text!r}")
-    return path

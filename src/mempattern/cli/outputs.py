@@ -1,0 +1,51 @@
+"""Files that commands write beside what they print: all of each or nothing."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from mempattern.cli.exits import Unwritable
+from mempattern.cli.recording import check_output
+
+_PICTURES = (".png", ".svg")
+
+
+def picture(text: str) -> Path:
+    """An argument."""
+    path = Path(text)
+    if path.suffix.lower() not in _PICTURES:
+        raise argparse.ArgumentTypeError(f"must end in .png or .svg, not {text!r}")
+    return path
+
+
+def kind_of(picture: Path) -> str:
+    """png or svg"""
+    return picture.suffix[1:].lower()
+
+
+def check_outputs(paths: Iterable[Path], read: Iterable[Path], *, force: bool) -> None:
+    """Before there is anything to lose. Raises `Unwritable`."""
+    taken = [path.resolve() for path in read]
+    for path in paths:
+        check_output(path, force)
+        if path.exists() and not path.is_file():
+            raise Unwritable(f"{path} is no regular file; name another one")
+        if path.resolve() in taken:
+            raise Unwritable(f"{path} is a trace to read, or another file to write")
+        taken.append(path.resolve())
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes the place of `path` when all went well, and leaves nothing otherwise."""
+    path = path.resolve()
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+        part = Path(folder) / path.name
+        with part.open("wb") as file:
+            yield file
+        part.replace(path)

@@ -1,0 +1,1 @@
+"""The template of the HTML report: `page.html`, with `page.css` and `page.js` put into it."""
