@@ -15,6 +15,7 @@
 #   make reproduce   migrate real guests under MP and its rivals (hours; root), into docs/reproduce.md
 #   make corpus      record again the guests and programs in benches/data/corpus (half an hour; root)
 #   make lint    ruff and mypy
+#   make docs    the documentation into build/docs, and its doctests
 #   make recordings   record anew what the pictures show; make pictures draws them
 
 PYTHON ?= python3
@@ -23,7 +24,7 @@ BIN    := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: demo test test-c test-python bench bench-docs bench-compare growth instructions slowdown \
-        migrations forecast validate evidence reproduce corpus lint pictures recordings clean headers
+        migrations forecast validate evidence reproduce corpus lint docs pictures recordings clean headers
 
 demo: $(VENV)/ready
 	@$(BIN)/mempattern demo
@@ -141,6 +142,13 @@ lint: $(VENV)/ready
 	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation -e '.[lint]'
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
+# A warning is an error: a link that leads nowhere, a name that is not on a page, a page in no contents.
+SPHINX := $(BIN)/python -m sphinx -q -W --keep-going -d build/doctrees docs
+docs: $(VENV)/ready
+	$(SPHINX) -b doctest build/doctest
+	$(SPHINX) -b html build/docs
+	@echo "build/docs/index.html"
+
 pictures: $(VENV)/ready
 	$(BIN)/python docs/draw.py
 	$(BIN)/mempattern replay docs/guest.mpt --policy all --bandwidth 1Gbit --max-downtime 1s \
@@ -158,7 +166,7 @@ clean:
 $(VENV)/ready: pyproject.toml | headers
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q --disable-pip-version-check 'meson-python>=0.17' 'meson>=1.5' ninja 'cffi>=2.1'
-	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation -e '.[test,bench]'
+	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation -e '.[test,bench,docs]'
 	touch $@
 
 # Debian's gcc and python3 come without the headers that a C extension needs.
