@@ -44,6 +44,8 @@ maximum_signature_line_length = 90
 python_use_unqualified_type_names = True
 default_role = "py:obj"  # `name` in a docstring is a link if there is such a name
 
+doctest_global_setup = "import numpy as np\nimport mempattern"
+
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:obj", r"[\s\S]*"),  # what stands in backticks need not be a name

@@ -22,15 +22,25 @@ DESIGN = (DOCS / "design.md").read_text()
 
 
 @pytest.fixture(scope="module")
-def names(tmp_path_factory):
-    """Build it all, as `make docs` does; give the Python names that it has, each with its page."""
-    built = tmp_path_factory.mktemp("docs")
-    done = subprocess.run(
-        [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html",
-         "-d", str(built / "doctrees"), str(DOCS), str(built / "html")],
+def built(tmp_path_factory):
+    """The folder with all of it, built as `make docs` does."""
+    folder = tmp_path_factory.mktemp("docs")
+    done = sphinx("html", folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def sphinx(builder, folder):
+    return subprocess.run(
+        [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", builder,
+         "-d", str(folder / "doctrees"), str(DOCS), str(folder / builder)],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def names(built):
+    """The Python names that it has, each with its page."""
     inventory = InventoryFile.loads((built / "html/objects.inv").read_bytes(), uri="")
     return {
         name: item.uri
@@ -85,10 +95,19 @@ def in_examples():
 def test_every_public_name_is_on_a_reference_page(names, source):
     """By this name or another: what a package exports is often named by where it is defined."""
     referred = [name for name, page in names.items() if page.startswith("reference/")]
-    known = {id(resolve(name)) for name in referred}
+    known = {id(resolve(name)) for name in referred} - {id(None)}
     wanted = [f"{module}.{name}" for module, name in source()]
     assert wanted
     assert not [name for name in wanted if name not in referred and id(resolve(name)) not in known]
+
+
+def test_the_doctests(built):
+    """Those of the docstrings, and of the pages."""
+    done = sphinx("doctest", built)
+    assert done.returncode == 0, done.stdout
+    said = (built / "doctest/output.txt").read_text()
+    (n_tests,) = re.findall(r"(\d+) tests\n +0 failures in tests", said)
+    assert int(n_tests) >= 20
 
 
 def test_every_public_name_says_what_it_is():

@@ -121,6 +121,18 @@ class GroupStats:
 
     Raises `RegionError` (regions, group_pages), `UsageError` (half_life_s of less than a
     nanosecond, history), `OutOfMemoryError`.
+
+    >>> ram = mempattern.Region("ram", n_pages=1024)
+    >>> stats = mempattern.GroupStats([ram])
+    >>> bitmap = np.zeros(ram.n_words, np.uint64)
+    >>> bitmap[0] = 0b0111
+    >>> stats.update({"ram": bitmap}, duration_s=0.1).dirty_pages
+    3
+    >>> bitmap[0] = 0b1100
+    >>> stats.update({"ram": bitmap}, duration_s=0.1)
+    Seen(dirty_pages=2, redirtied_pages=1, fresh_pages=1, active_groups=1, runs=1)
+    >>> stats.groups("ram").touched
+    array([4, 0], dtype=uint32)
     """
 
     def __init__(
@@ -257,6 +269,11 @@ def group_counts(
     `bitmap` is anything `GroupStats.update` takes for a region of `n_pages` pages. With `out`, an
     array of that shape and type, the counts go there, which spares the memory of a new one.
     Raises `BitmapError`, `RegionError`, `UsageError` (out), `KernelError`.
+
+    >>> bitmap = np.zeros(16, np.uint64)
+    >>> bitmap[8:10] = 0xFF
+    >>> mempattern.group_counts(bitmap, n_pages=1024, group_pages=512)
+    array([ 0, 16], dtype=uint32)
     """
     region = Region("bitmap", n_pages)
     words = as_words(bitmap, region)
