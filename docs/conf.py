@@ -69,7 +69,9 @@ def closest(
         return None
     name = node["reftarget"].removesuffix("()")
     objects = env.domains["py"].objects  # type: ignore[attr-defined]
-    ends = [name, name.rpartition(".")[2]] if node["reftype"] != "obj" else [name]
+    ends = [name]
+    if node["reftype"] != "obj" and name.startswith("mempattern."):
+        ends.append(name.rpartition(".")[2])
     for end in ends:
         found = {
             (one.docname, one.node_id)

@@ -175,6 +175,14 @@ def test_every_module_is_in_the_map():
     assert not missing
 
 
+def test_what_is_to_be_made_can_be():
+    """Every `make TARGET` of the pages is in the Makefile."""
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for page in [*ROOT.glob("*.md"), *PAGES]:
+        for target in re.findall(r"(?:`|^)make ([a-z][\w-]*)", page.read_text(), re.MULTILINE):
+            assert target in targets, (page.name, target)
+
+
 # ---- the pages -----------------------------------------------------------------------------------
 
 
