@@ -18,6 +18,7 @@
 #   make soak    fuzz for FUZZ_S (an hour in all), hammer under ThreadSanitizer, trace a busy process
 #                for SOAK_MIN minutes (60), and write what came of it into docs/abuse.md
 #   make lint    ruff and mypy
+#   make docs    the documentation into build/docs, and its doctests
 #   make recordings   record anew what the pictures show; make pictures draws them
 
 PYTHON ?= python3
@@ -26,7 +27,7 @@ BIN    := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: demo test test-c test-threads test-python bench bench-docs bench-compare growth instructions slowdown \
-        migrations forecast validate evidence reproduce corpus fuzz soak lint pictures recordings clean headers
+        migrations forecast validate evidence reproduce corpus fuzz soak lint docs pictures recordings clean headers
 
 demo: $(VENV)/ready
 	@$(BIN)/mempattern demo
@@ -174,6 +175,13 @@ lint: $(VENV)/ready
 	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation -e '.[lint]'
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
+# A warning is an error: a link that leads nowhere, a name that is not on a page, a page in no contents.
+SPHINX := $(BIN)/python -m sphinx -q -W --keep-going -d build/doctrees docs
+docs: $(VENV)/ready
+	$(SPHINX) -b doctest build/doctest
+	$(SPHINX) -b html build/docs
+	@echo "build/docs/index.html"
+
 pictures: $(VENV)/ready
 	$(BIN)/python docs/draw.py
 	$(BIN)/python docs/draw_report.py
@@ -192,7 +200,7 @@ clean:
 $(VENV)/ready: pyproject.toml | headers
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q --disable-pip-version-check 'meson-python>=0.17' 'meson>=1.5' ninja 'cffi>=2.1'
-	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation -e '.[test,bench]'
+	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation -e '.[test,bench,docs]'
 	touch $@
 
 # Debian's gcc and python3 come without the headers that a C extension needs.

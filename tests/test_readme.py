@@ -1,4 +1,4 @@
-"""What the README shows is what the commands and the results in the repository say."""
+"""What the README and the pages next to it show is what the commands and the results say."""
 
 import json
 import re
@@ -13,18 +13,26 @@ from mempattern.cli.main import main
 
 HERE = Path(__file__).parent.parent
 README = (HERE / "README.md").read_text()
+REPLAY = (HERE / "docs/replay.md").read_text()
 
 
 def test_the_prediction_is_what_the_command_prints(capsys):
+    """Its beginning, and then some of its lines in their order."""
     (words,) = re.findall(r"^mempattern predict guest.mpt (.*)$", README, re.MULTILINE)
     assert main(["predict", str(HERE / "docs/guest.mpt"), *words.split()]) == 0
-    assert f"```\n{capsys.readouterr().out.rstrip()}\n```" in README
+    printed = capsys.readouterr().out
+    (shown,) = re.findall(r"```\n(bandwidth .*?)```", README, re.DOTALL)
+    beginning, rest = shown.split("...\n")
+    assert f"\n{beginning}" in printed
+    lines = iter(printed.split(beginning)[1].splitlines())
+    for line in rest.splitlines():
+        assert line in lines, line
 
 
 def test_the_replay_is_what_the_command_prints(capsys):
-    (words,) = re.findall(r"^mempattern replay guest.mpt (.*)$", README, re.MULTILINE)
+    (words,) = re.findall(r"^mempattern replay guest.mpt (.* --start .*)$", REPLAY, re.MULTILINE)
     assert main(["replay", str(HERE / "docs/guest.mpt"), *words.split()]) == 0
-    assert f"```\n{capsys.readouterr().out.rstrip()}\n```" in README
+    assert f"```\n{capsys.readouterr().out.rstrip()}\n```" in REPLAY
 
 
 def test_the_evidence_is_that_of_the_results(monkeypatch):
@@ -49,12 +57,15 @@ def test_the_evidence_is_that_of_the_results(monkeypatch):
         f"QEMU moved {n_stock}), and by throttling {n_throttled} of the {len(others)} others, "
         f"{100 * later:.1f} % later than an oracle in the median; with two seconds "
         f"{n_longer} of {n_possible}."
-    ) in " ".join(README.split())
+    ) in " ".join(REPLAY.split())
 
 
 def test_the_migration_is_the_recorded_one():
     command, _, said = (HERE / "docs/migration.txt").read_text().partition("\n")
-    assert f"```sh\n{command.removeprefix('$ ')}\n```\n\n```\n{said}```" in README
+    assert (
+        f"```sh\n{command.removeprefix('$ ')}\n```\n\n```\n{said}```"
+        in (HERE / "docs/migrate.md").read_text()
+    )
 
 
 def test_the_reproduction_is_that_of_the_results(monkeypatch):

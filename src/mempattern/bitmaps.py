@@ -63,6 +63,11 @@ def group_counts(
 
     With `out`, an array of that shape and type, the counts go there, which spares the memory of a
     new one. Raises `BitmapError`, `RegionError`, `UsageError` (out), `KernelError`.
+
+    >>> bitmap = np.zeros(16, np.uint64)
+    >>> bitmap[8:10] = 0xFF
+    >>> mempattern.group_counts(bitmap, n_pages=1024, group_pages=512)
+    array([ 0, 16], dtype=uint32)
     """
     region = _region("bitmap", n_pages)
     words = as_words(bitmap, region)

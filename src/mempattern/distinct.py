@@ -78,6 +78,14 @@ class DistinctPages:
     GIL.
 
     Raises `RegionError` (regions, group_pages), `OutOfMemoryError`.
+
+    >>> ram = mempattern.Region("ram", n_pages=64)
+    >>> distinct = mempattern.DistinctPages([ram])
+    >>> for word in (0b0011, 0b0110, 0b0011, 0b0110):
+    ...     distinct.update({"ram": np.array([word], np.uint64)}, duration_s=0.1)
+    >>> curve = distinct.curve()
+    >>> curve.window_s.round(1), curve.pages
+    (array([0.1, 0.2, 0.3, 0.4]), array([2., 3., 3., 3.]))
     """
 
     def __init__(self, regions: Iterable[Region], group_pages: int = GROUP_PAGES) -> None:

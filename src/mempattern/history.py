@@ -40,6 +40,15 @@ class DirtyHistory:
     feed it with `update`. One thread at a time; a second one gets `BusyError`.
 
     Raises `RegionError`, `UsageError` (depth), `OutOfMemoryError`.
+
+    >>> ram = mempattern.Region("ram", n_pages=64)
+    >>> history = mempattern.DirtyHistory([ram], depth=4)
+    >>> for word in (0b011, 0b001, 0b101):
+    ...     history.update({"ram": np.array([word], np.uint64)})
+    >>> bin(history.hot_pages(at_least=2)["ram"][0])
+    '0b1'
+    >>> history.distinct_pages(last=3)
+    3
     """
 
     def __init__(self, regions: Iterable[Region], depth: int = 16) -> None:

@@ -43,6 +43,10 @@ def parse_bandwidth(text: str) -> float:
 
     Raises `UsageError` for what has no unit or another one, and for what is not positive and
     finite.
+
+    >>> from mempattern.quantities import parse_bandwidth
+    >>> parse_bandwidth("10Gbit"), parse_bandwidth("125MiB/s")
+    (1250000000.0, 131072000.0)
     """
     return _positive(text, _BANDWIDTH, _bytes_per_s)
 

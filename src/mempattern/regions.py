@@ -23,6 +23,10 @@ class Region:
     0 lies, in bytes: guest-physical, or virtual in the process that was traced.
     Raises `RegionError` for an empty name, a page count below 1, a page size that is no power of
     two, or an address that is no multiple of it.
+
+    >>> ram = mempattern.Region("ram", n_pages=1000)
+    >>> ram.n_words, ram.n_groups()
+    (16, 2)
     """
 
     name: str

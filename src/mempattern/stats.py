@@ -106,6 +106,18 @@ class GroupStats:
 
     Raises `RegionError` (regions, group_pages), `UsageError` (half_life_s of less than a
     nanosecond, history), `OutOfMemoryError`.
+
+    >>> ram = mempattern.Region("ram", n_pages=1024)
+    >>> stats = mempattern.GroupStats([ram])
+    >>> bitmap = np.zeros(ram.n_words, np.uint64)
+    >>> bitmap[0] = 0b0111
+    >>> stats.update({"ram": bitmap}, duration_s=0.1).dirty_pages
+    3
+    >>> bitmap[0] = 0b1100
+    >>> stats.update({"ram": bitmap}, duration_s=0.1)
+    Seen(dirty_pages=2, redirtied_pages=1, fresh_pages=1, active_groups=1, runs=1)
+    >>> stats.groups("ram").touched
+    array([4, 0], dtype=uint32)
     """
 
     def __init__(

@@ -102,6 +102,7 @@ class Action:
 
 
 NOTHING = Action()
+"""The action that leaves everything as it is."""
 
 
 class Policy:

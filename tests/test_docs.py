@@ -1,0 +1,232 @@
+"""The documentation builds without a warning, has every public name, and says what is so."""
+
+import ast
+import importlib
+import inspect
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sphinx.util.inventory import InventoryFile
+
+import mempattern
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+DESIGN = (DOCS / "design.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The folder with all of it, built as `make docs` does."""
+    folder = tmp_path_factory.mktemp("docs")
+    done = sphinx("html", folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def sphinx(builder, folder):
+    return subprocess.run(
+        [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", builder,
+         "-d", str(folder / "doctrees"), str(DOCS), str(folder / builder)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def names(built):
+    """The Python names that it has, each with its page."""
+    inventory = InventoryFile.loads((built / "html/objects.inv").read_bytes(), uri="")
+    return {
+        name: item.uri
+        for kind, items in inventory.data.items()
+        if kind.startswith("py:")
+        for name, item in items.items()
+    }
+
+
+def modules():
+    for found in pkgutil.walk_packages(mempattern.__path__, "mempattern."):
+        parts = found.name.split(".")
+        if not any(part.startswith("_") for part in parts):
+            yield found.name
+
+
+def resolve(name):
+    """What the dotted name stands for; None if that cannot be imported here."""
+    parts = name.split(".")
+    for n in range(len(parts), 0, -1):
+        try:
+            value = importlib.import_module(".".join(parts[:n]))
+        except ImportError:
+            continue
+        for part in parts[n:]:
+            value = getattr(value, part, None)
+        return value
+    return None
+
+
+def exported():
+    for module in ["mempattern", *modules()]:
+        if "__all__" in vars(importlib.import_module(module)):
+            for name in importlib.import_module(module).__all__:
+                if not name.startswith("__"):
+                    yield module, name
+
+
+def in_examples():
+    """What the pages import from us, also in examples that are not run."""
+    for page in PAGES:
+        for code in re.findall(r"```py(?:thon)?\n(.*?)```", page.read_text(), re.DOTALL):
+            lines = "\n".join(
+                line for line in code.splitlines() if line.startswith(("import ", "from "))
+            )
+            for node in ast.walk(ast.parse(lines)):
+                if isinstance(node, ast.ImportFrom) and node.module.startswith("mempattern"):
+                    yield from ((node.module, alias.name) for alias in node.names)
+
+
+@pytest.mark.parametrize("source", [exported, in_examples], ids=["exported", "in examples"])
+def test_every_public_name_is_on_a_reference_page(names, source):
+    """By this name or another: what a package exports is often named by where it is defined."""
+    referred = [name for name, page in names.items() if page.startswith("reference/")]
+    known = {id(resolve(name)) for name in referred} - {id(None)}
+    wanted = [f"{module}.{name}" for module, name in source()]
+    assert wanted
+    assert not [name for name in wanted if name not in referred and id(resolve(name)) not in known]
+
+
+def test_the_doctests(built):
+    """Those of the docstrings, and of the pages."""
+    done = sphinx("doctest", built)
+    assert done.returncode == 0, done.stdout
+    said = (built / "doctest/output.txt").read_text()
+    (n_tests,) = re.findall(r"(\d+) tests\n +0 failures in tests", said)
+    assert int(n_tests) >= 20
+
+
+def test_every_public_name_says_what_it_is():
+    """A docstring of its own, also for methods; constants have theirs in the source."""
+    silent = []
+    for module, name in exported():
+        value = getattr(importlib.import_module(module), name)
+        if not (inspect.isclass(value) or inspect.isfunction(value)):
+            continue
+        if not value.__doc__:
+            silent.append(f"{module}.{name}")
+        for member, what in vars(value).items() if inspect.isclass(value) else ():
+            if inspect.isfunction(what) and not member.startswith("_") and not inspect.getdoc(what):
+                silent.append(f"{module}.{name}.{member}")
+    assert not silent
+
+
+# ---- the map -------------------------------------------------------------------------------------
+
+
+def the_map():
+    """What the map names: folders of csrc/ in full, and what lies in src/mempattern/."""
+    (text,) = re.findall(r"## The map\n\n```\n(.*?)```", DESIGN, re.DOTALL)
+    return text
+
+
+def test_the_map_names_every_folder():
+    text = the_map()
+    for folder in (ROOT / "csrc").iterdir():
+        if folder.is_dir():
+            name = folder.name
+            assert re.search(rf"^csrc/{name}/", text, re.MULTILINE), name
+    for folder in (ROOT / "src/mempattern").iterdir():
+        if folder.is_dir() and folder.name != "__pycache__":
+            assert re.search(rf"^  {folder.name}/", text, re.MULTILINE), folder.name
+
+
+def test_the_map_names_only_what_is_there():
+    text = the_map()
+    here = None
+    for line in text.splitlines():
+        if not line.startswith(" "):
+            here = ROOT / line.split()[0] if line else None
+            assert here is None or here.exists(), line
+        elif here == ROOT / "src/mempattern":
+            for name in filter(None, line[2:28].strip().split(", ")):
+                there = [here / name, here / f"{name}.py", here.parent / f"{name}.py"]
+                assert name == "_native" or any(path.exists() for path in there), name
+    for name in re.findall(r"\b(\w+\.(?:c|h|py|md))\b", text):
+        assert any(ROOT.glob(f"*/**/{name}")), name
+
+
+def test_every_module_is_in_the_map():
+    words = set(re.findall(r"\w+", the_map()))
+    inside = [path.relative_to(ROOT / "src/mempattern") for path in ROOT.glob("src/**/*.py")
+              if path.parent != ROOT / "src"]  # fmt: skip
+    missing = [
+        str(path)
+        for path in inside
+        if path.stem != "__init__"
+        and path.parts[0] != "cli"
+        and "policies" not in path.parts[:-1]  # a file a platform
+        and path.stem not in words
+    ]
+    assert not missing
+
+
+def test_what_is_to_be_made_can_be():
+    """Every `make TARGET` of the pages is in the Makefile."""
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for page in [*ROOT.glob("*.md"), *PAGES]:
+        for target in re.findall(r"(?:`|^)make ([a-z][\w-]*)", page.read_text(), re.MULTILINE):
+            assert target in targets, (page.name, target)
+
+
+# ---- the pages -----------------------------------------------------------------------------------
+
+
+def commands(page):
+    return "".join(re.findall(r"```sh\n(.*?)```", (DOCS / page).read_text(), re.DOTALL))
+
+
+def test_the_tutorial_shows_the_installation():
+    assert commands("tutorial.md").startswith("python3 -m venv .venv\n.venv/bin/pip install")
+
+
+@pytest.mark.usefixtures("qemu", "uffd")
+def test_every_command_of_the_tutorial(tmp_path):
+    """From the first one after the installation, in one shell and in this environment."""
+    _, _, rest = commands("tutorial.md").partition("export PATH=$PWD/.venv/bin:$PATH\n")
+    assert "mempattern-trace" in rest
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", rest.replace("\nsqlite3 ", "\nour_sqlite ")],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
+        env={**os.environ, "PATH": path, "BASH_ENV": str(sqlite_in_python(tmp_path))},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "\nverdict " in done.stdout
+    assert "100 Mbit/s" in done.stdout
+    assert "oracle" in done.stdout
+
+
+def sqlite_in_python(folder):
+    """A shell function in place of sqlite3, which need not be installed."""
+    path = folder / "functions"
+    path.write_text(
+        "our_sqlite() { python -c 'import sqlite3, sys; "
+        'print(*sqlite3.connect(sys.argv[1]).execute(sys.argv[2]), sep="\\n")\' "$@"; }\n'
+    )
+    return path
+
+
+@pytest.mark.parametrize("page", ["analyse.md"])
+def test_printed_is_what_the_comments_say(page, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    space = {}
+    for code in re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL):
+        exec(compile(code, page, "exec"), space)
+        promised = [line[2:] for line in code.splitlines() if line.startswith("# ")]
+        assert capsys.readouterr().out.splitlines()[-len(promised) :] == promised or not promised
