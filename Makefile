@@ -14,6 +14,9 @@
 #                each other over them and the corpus
 #   make reproduce   migrate real guests under MP and its rivals (hours; root), into docs/reproduce.md
 #   make corpus      record again the guests and programs in benches/data/corpus (half an hour; root)
+#   make arm64   the C tests as on arm64, under qemu-user; portability runs them and the wheel on every
+#                Python there is, and keeps what came out in docs/portability.md
+#   make install-c PREFIX=/usr/local    the C library: header, shared and static, pkg-config
 #   make lint    ruff and mypy
 #   make recordings   record anew what the pictures show; make pictures draws them
 
@@ -23,7 +26,8 @@ BIN    := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: demo test test-c test-python bench bench-docs bench-compare growth instructions slowdown \
-        migrations forecast validate evidence reproduce corpus lint pictures recordings clean headers
+        migrations forecast validate evidence reproduce corpus lint pictures recordings clean \
+        headers install-c arm64 wheel portability
 
 demo: $(VENV)/ready
 	@$(BIN)/mempattern demo
@@ -40,6 +44,18 @@ test-c: $(VENV)/ready
 	    meson test -C build/$$kind --print-errorlogs || exit 1; \
 	    grep -h '^skipped: ' build/$$kind/meson-logs/testlog.txt || true; \
 	done
+	@if aarch64-linux-gnu-gcc --version >/dev/null 2>&1 \
+	    && qemu-aarch64-static --version >/dev/null 2>&1; \
+	then $(MAKE) --no-print-directory arm64; \
+	else echo 'skipped: nothing runs as on arm64: apt-get install gcc-aarch64-linux-gnu' \
+	    'libc6-dev-arm64-cross qemu-user-static'; fi
+
+# The C library and its tests cross-compiled, and the tests run by qemu-user.
+arm64: $(VENV)/meson
+	@said=$$($(BIN)/meson setup build/c-arm64 --reconfigure --clearcache \
+	    --cross-file csrc/tests/arm64.ini -Dpython=false -Dnative_tests=true) \
+	|| { echo "$$said"; exit 1; }
+	$(BIN)/meson test -C build/c-arm64 --print-errorlogs
 
 # libvirt-python is built against libvirt's headers; without them its tests are skipped.
 test-python: $(VENV)/ready
@@ -151,14 +167,25 @@ recordings: $(VENV)/ready
 	$(BIN)/mempattern demo --record src/mempattern/sample/demo.mpt
 	docs/record_redis.sh
 
+PREFIX ?= /usr/local
+install-c: $(VENV)/meson
+	@said=$$($(BIN)/meson setup build/lib --reconfigure -Dpython=false \
+	    --prefix='$(abspath $(PREFIX))' --libdir=lib) || { echo "$$said"; exit 1; }
+	$(BIN)/meson install -C build/lib --quiet
+
 clean:
 	rm -rf $(VENV) build
 
 # The package, editable: Python changes are live, and C changes are rebuilt on import.
-$(VENV)/ready: pyproject.toml | headers
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q --disable-pip-version-check 'meson-python>=0.17' 'meson>=1.5' ninja 'cffi>=2.1'
+$(VENV)/ready: pyproject.toml $(VENV)/meson | headers
+	$(BIN)/pip install -q --disable-pip-version-check 'meson-python>=0.17' 'cffi>=2.1'
 	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation -e '.[test,bench]'
+	touch $@
+
+# All that the C library needs.
+$(VENV)/meson:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --disable-pip-version-check 'meson>=1.5' ninja
 	touch $@
 
 # Debian's gcc and python3 come without the headers that a C extension needs.
