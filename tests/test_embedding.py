@@ -1,4 +1,4 @@
-"""The installed C library: what it exports, that C and C++ can use it, and the example's numbers."""
+"""The installed C library: what it exports, that C and C++ can use it, the example's numbers."""
 
 import re
 import shutil
@@ -6,9 +6,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from mempattern._native import ffi, lib
 
 import mempattern
-from mempattern._native import ffi, lib
 
 ROOT = Path(__file__).parent.parent
 HEADER = ROOT / "csrc/include/mempattern.h"
@@ -24,7 +24,7 @@ def run(*command, **more):
 
 @pytest.fixture(scope="module")
 def prefix(tmp_path_factory):
-    """Where `make install-c` has put the library; its path has a space."""
+    """Where `make install-c` has put the library."""
     for program in ("pkg-config", "c++", "nm"):
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not in PATH: apt-get install pkg-config g++ binutils")
@@ -35,7 +35,7 @@ def prefix(tmp_path_factory):
 
 @pytest.fixture
 def build(prefix, tmp_path):
-    """Compiles a source file against the installed library and runs it; the environment it needs."""
+    """Compiles a source file against the installed library and runs it."""
     finds = {"PKG_CONFIG_PATH": str(prefix / "lib/pkgconfig"), "PATH": "/usr/bin:/bin"}
 
     def build(compiler, source, *flags, static=False):
@@ -62,8 +62,9 @@ def test_what_is_installed(prefix):
 
 
 def test_it_exports_what_the_header_declares_and_nothing_else(prefix):
-    """By the linker's map, which is held to the header too: a name that is missing there is local."""
-    mapped = re.findall(r"^ +(mpat_\w+);", (ROOT / "csrc/mempattern.map").read_text(), re.MULTILINE)
+    """By the linker's map, which is held to the header too."""
+    linker_map = (ROOT / "csrc/mempattern.map").read_text()
+    mapped = re.findall(r"^ +(mpat_\w+);", linker_map, re.MULTILINE)
     assert mapped == sorted(DECLARED)
     symbols = run("nm", "-D", "--defined-only", str(prefix / "lib/libmempattern.so.0"))
     exported = [line.split()[-1] for line in symbols.splitlines()]
@@ -98,11 +99,10 @@ int main(void)
 
 @pytest.mark.parametrize("static", [False, True], ids=["shared", "static"])
 @pytest.mark.parametrize(
-    ("compiler", "name", "standard"),
-    [("cc", "program.c", "c11"), ("c++", "program.cc", "c++17"), ("c++", "program.cc", "c++20")],
+    ("compiler", "standard"), [("cc", "c11"), ("c++", "c++17"), ("c++", "c++20")]
 )
-def test_c_and_cplusplus_include_and_link_it(build, tmp_path, compiler, name, standard, static):
-    source = tmp_path / name
+def test_c_and_cplusplus_include_and_link_it(build, tmp_path, compiler, standard, static):
+    source = tmp_path / ("program.c" if compiler == "cc" else "program.cc")
     source.write_text(PROGRAM)
     printed = build(compiler, source, f"-std={standard}", *STRICT, static=static)
     assert printed == f"{mempattern.__version__}\n"
