@@ -16,6 +16,7 @@
 #   make corpus      record again the guests and programs in benches/data/corpus (half an hour; root)
 #   make arm64   the C tests as on arm64, under qemu-user; portability runs them and the wheel on every
 #                Python there is, and keeps what came out in docs/portability.md
+#   make wheel   build the wheel into dist/ and audit it
 #   make install-c PREFIX=/usr/local    the C library: header, shared and static, pkg-config
 #   make lint    ruff and mypy
 #   make recordings   record anew what the pictures show; make pictures draws them
@@ -166,6 +167,16 @@ recordings: $(VENV)/ready
 	rm -f src/mempattern/sample/demo.mpt
 	$(BIN)/mempattern demo --record src/mempattern/sample/demo.mpt
 	docs/record_redis.sh
+
+wheel: $(VENV)/ready
+	rm -f dist/mempattern-*.whl
+	$(BIN)/pip wheel -q --disable-pip-version-check --no-build-isolation --no-deps -w dist .
+	$(BIN)/abi3audit --strict dist/mempattern-*.whl
+
+portability: wheel arm64
+	$(BIN)/python benches/portability.py benches/results/portability.json
+	$(BIN)/python benches/portability_report.py benches/results/portability.json \
+	    > docs/portability.md
 
 PREFIX ?= /usr/local
 install-c: $(VENV)/meson
