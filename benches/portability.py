@@ -105,7 +105,7 @@ def arm64_python() -> list[str | Path]:
     debian, system = BUILD / "debian", BUILD / "arm64"
     release = re.search(r"VERSION_CODENAME=(\w+)", Path("/etc/os-release").read_text())
     assert release, "this is no Debian"
-    run("debootstrap", "--arch=arm64", "--foreign", "--variant=minbase", "--download-only",
+    run("debootstrap", "--arch=arm64", "--variant=minbase", "--download-only",
         "--include=python3", release[1], debian)  # fmt: skip
     for package in sorted(debian.glob("var/cache/apt/archives/*.deb")):
         run("dpkg-deb", "-x", package, system)
