@@ -70,7 +70,8 @@ installed into an empty environment and tested there, by
         yield row("" if result["found"] else result["python"], result).replace("|  ", "| ")
     arm64 = found["arm64_python"]
     yield row("arm64" if arm64["found"] else "arm64, Debian's", arm64)
-    yield """
+    if arm64["found"]:
+        yield """
 The arm64 wheel is built by the cross-compiler (`_PYTHON_HOST_PLATFORM=linux-aarch64`,
 `-Csetup-args=--cross-file=csrc/tests/arm64.ini`) and run by Debian's arm64 Python, under qemu-user
 too. What was skipped there needs KVM or the micro VM."""
