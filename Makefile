@@ -17,6 +17,10 @@
 #   make fuzz    every fuzz target for FUZZ_S seconds (10); make fuzz-TARGET one of them (fuzz/run.py)
 #   make soak    fuzz for FUZZ_S (an hour in all), hammer under ThreadSanitizer, trace a busy process
 #                for SOAK_MIN minutes (60), and write what came of it into docs/abuse.md
+#   make arm64   the C tests as on arm64, under qemu-user; portability runs them and the wheel on every
+#                Python there is, and keeps what came out in docs/portability.md
+#   make wheel   build the wheel into dist/ and audit it
+#   make install-c PREFIX=/usr/local    the C library: header, shared and static, pkg-config
 #   make lint    ruff and mypy
 #   make docs    the documentation into build/docs, and its doctests
 #   make recordings   record anew what the pictures show; make pictures draws them
@@ -26,8 +30,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test test-c test-threads test-python bench bench-docs bench-compare growth instructions slowdown \
-        migrations forecast validate evidence reproduce corpus fuzz soak lint docs pictures recordings clean headers
+.PHONY: demo test test-c test-threads test-python bench bench-docs bench-compare growth instructions \
+        slowdown migrations forecast validate evidence reproduce corpus fuzz soak lint docs pictures \
+        recordings clean headers install-c arm64 wheel portability
 
 demo: $(VENV)/ready
 	@$(BIN)/mempattern demo
@@ -45,6 +50,11 @@ test-c: $(VENV)/ready
 	    grep -h '^skipped: ' $$into/meson-logs/testlog.txt || true; \
 	done
 	@$(MAKE) --no-print-directory test-threads
+	@if aarch64-linux-gnu-gcc --version >/dev/null 2>&1 \
+	    && qemu-aarch64-static --version >/dev/null 2>&1; \
+	then $(MAKE) --no-print-directory arm64; \
+	else echo 'skipped: nothing runs as on arm64: apt-get install gcc-aarch64-linux-gnu' \
+	    'libc6-dev-arm64-cross qemu-user-static'; fi
 
 # ThreadSanitizer's own map of the addresses does not go with all that the kernel shuffles.
 test-threads: $(VENV)/ready
@@ -52,6 +62,13 @@ test-threads: $(VENV)/ready
 	    -Dnative_tests=true -Db_lundef=false -Db_sanitize=thread) || { echo "$$said"; exit 1; }
 	@meson compile -C build/c-threads test_threads >/dev/null
 	setarch -R build/c-threads/csrc/tests/test_threads
+
+# The C library and its tests cross-compiled, and the tests run by qemu-user.
+arm64: $(VENV)/meson
+	@said=$$($(BIN)/meson setup build/c-arm64 --reconfigure --clearcache \
+	    --cross-file csrc/tests/arm64.ini -Dpython=false -Dnative_tests=true) \
+	|| { echo "$$said"; exit 1; }
+	$(BIN)/meson test -C build/c-arm64 --print-errorlogs
 
 # libvirt-python is built against libvirt's headers; without them its tests are skipped.
 test-python: $(VENV)/ready
@@ -193,14 +210,35 @@ recordings: $(VENV)/ready
 	$(BIN)/mempattern demo --record src/mempattern/sample/demo.mpt
 	docs/record_redis.sh
 
+wheel: $(VENV)/ready
+	rm -f dist/mempattern-*.whl
+	$(BIN)/pip wheel -q --disable-pip-version-check --no-build-isolation --no-deps -w dist .
+	$(BIN)/abi3audit --strict dist/mempattern-*.whl
+
+portability: wheel arm64
+	$(BIN)/python benches/portability.py benches/results/portability.json
+	$(BIN)/python benches/portability_report.py benches/results/portability.json \
+	    > docs/portability.md
+
+PREFIX ?= /usr/local
+install-c: $(VENV)/meson
+	@said=$$($(BIN)/meson setup build/lib --reconfigure -Dpython=false \
+	    --prefix='$(abspath $(PREFIX))' --libdir=lib) || { echo "$$said"; exit 1; }
+	$(BIN)/meson install -C build/lib --quiet
+
 clean:
 	rm -rf $(VENV) build
 
 # The package, editable: Python changes are live, and C changes are rebuilt on import.
-$(VENV)/ready: pyproject.toml | headers
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q --disable-pip-version-check 'meson-python>=0.17' 'meson>=1.5' ninja 'cffi>=2.1'
+$(VENV)/ready: pyproject.toml $(VENV)/meson | headers
+	$(BIN)/pip install -q --disable-pip-version-check 'meson-python>=0.17' 'cffi>=2.1'
 	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation -e '.[test,bench,docs]'
+	touch $@
+
+# All that the C library needs.
+$(VENV)/meson:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --disable-pip-version-check 'meson>=1.5' ninja
 	touch $@
 
 # Debian's gcc and python3 come without the headers that a C extension needs.

@@ -1,6 +1,7 @@
 """What all tests share: hypothesis profiles, one run per kernel, and who may be skipped.
 
-HYPOTHESIS_PROFILE=expensive    search for long; `ci` is the default where CI is set
+HYPOTHESIS_PROFILE=expensive    search for long; `ci` is the default where CI is set, `short` is for
+                                emulators
 MEMPATTERN_NO_SKIPS=1           a skipped test fails if this machine has what it needs
 """
 
@@ -25,6 +26,7 @@ from mempattern.sources import doctor
 from mempattern.sources import soft_dirty as soft_dirty_bits
 
 _QUIET = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("short", max_examples=5, **_QUIET)
 settings.register_profile("default", max_examples=40, **_QUIET)
 settings.register_profile("ci", max_examples=150, print_blob=True, **_QUIET)
 settings.register_profile("expensive", max_examples=3000, **_QUIET)

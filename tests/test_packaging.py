@@ -16,14 +16,51 @@ ROOT = Path(__file__).parent.parent
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-def test_a_wheel_imports_from_an_empty_directory(tmp_path):
-    """Into a new environment, whose other packages come from ours."""
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """One that is built of this checkout."""
+    where = tmp_path_factory.mktemp("wheel")
     subprocess.run(
         [sys.executable, "-m", "pip", "wheel", "-q", "--no-build-isolation", "--no-deps",
-         "--wheel-dir", str(tmp_path), str(ROOT)],
+         "--wheel-dir", str(where), str(ROOT)],
         check=True,
     )  # fmt: skip
-    (wheel,) = tmp_path.glob("*.whl")
+    (wheel,) = where.glob("*.whl")
+    return wheel
+
+
+def test_the_wheel_needs_no_more_than_the_stable_abi(wheel):
+    audit = [sys.executable, "-m", "abi3audit", "--strict", str(wheel)]
+    done = subprocess.run(audit, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_wheel_installs_into_an_empty_environment(wheel, tmp_path):
+    """With what it depends on, from the package index; -I: nothing of ours is in reach."""
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path)], check=True)
+    binaries = tmp_path / "bin"
+    subprocess.run([binaries / "pip", "install", "-q", str(wheel)], check=True)
+    program = """
+import mempattern, numpy
+ram = mempattern.Region("ram", n_pages=1000)
+stats = mempattern.GroupStats([ram], group_pages=64)
+bitmap = numpy.full(ram.n_words, 7, numpy.uint64)
+print(stats.update({"ram": bitmap}, duration_s=0.1).dirty_pages, mempattern.__file__)
+"""
+    printed = subprocess.run(
+        [binaries / "python", "-I", "-c", program], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert printed[0] == "48"
+    assert Path(printed[1]).is_relative_to(tmp_path)
+    demo = Path(printed[1]).parent / "sample/demo.mpt"
+    report = subprocess.run(
+        [binaries / "mempattern", "report", demo], capture_output=True, text=True, check=True
+    ).stdout
+    assert "1 region" in report
+
+
+def test_a_wheel_imports_from_an_empty_directory(wheel, tmp_path):
+    """Into a new environment, whose other packages come from ours."""
     assert "-cp311-abi3-linux" in wheel.name
     names = zipfile.ZipFile(wheel).namelist()
     assert "mempattern/_native.abi3.so" in names
@@ -31,6 +68,7 @@ def test_a_wheel_imports_from_an_empty_directory(tmp_path):
     assert "mempattern/py.typed" in names
     assert "mempattern_commands.py" in names
     assert not [name for name in names if "meson" in name or name.endswith((".c", ".pyc"))]
+    assert not [name for name in names if "libmempattern" in name or name.endswith(".h")]
 
     alone = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(alone)
@@ -49,7 +87,10 @@ def test_a_wheel_imports_from_an_empty_directory(tmp_path):
 def test_the_version_is_the_same_wherever_it_is_written():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     (meson,) = re.findall(r"\n  version: '(.+?)'", (ROOT / "meson.build").read_text())
-    assert mempattern.__version__ == project["version"] == meson
+    (header,) = re.findall(
+        r'#define MPAT_VERSION "(.+?)"', (ROOT / "csrc/include/mempattern.h").read_text()
+    )
+    assert mempattern.__version__ == project["version"] == meson == header
 
 
 @pytest.mark.usefixtures("kvm")

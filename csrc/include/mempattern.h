@@ -25,6 +25,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define MPAT_VERSION "0.1.0" /* of this header; mpat_version() is the library's */
+
 #define MPAT_API __attribute__((visibility("default")))
 
 #ifdef __cplusplus
@@ -32,6 +34,9 @@ extern "C" {
 #endif
 
 /* cdef begin: what follows, up to "cdef end", is also what cffi reads */
+
+/* MPAT_VERSION of the header that the library was built with. The string is static. Any thread. */
+MPAT_API const char *mpat_version(void);
 
 /* ---- kernels: one implementation per instruction set, chosen at run time ------------------- */
 

@@ -16,6 +16,16 @@
 /* So many resets in a row that do nothing are no longer the doing of signals. */
 #define MAX_IDLE_RESETS 1000
 
+/*
+ * Page of the vCPU's file at which its ring is: arch/{x86,arm64}/include/uapi/asm/kvm.h. The arm64
+ * headers of a Linux before 6.2, such as Debian 12's, say 0, where newer kernels have kvm_run.
+ */
+#if defined(__aarch64__)
+#define RING_PAGE_OFFSET 64
+#else
+#define RING_PAGE_OFFSET KVM_DIRTY_LOG_PAGE_OFFSET
+#endif
+
 struct ring_slot {
     uint32_t slot;
     uint64_t n_pages;
@@ -270,7 +280,7 @@ int mpat_kvm_ring_collect(mpat_kvm_ring *ring, uint64_t *const *bitmaps, mpat_co
  */
 static int in_ring(int vcpu_fd, uint64_t page, size_t page_bytes)
 {
-    off_t offset = (off_t)((KVM_DIRTY_LOG_PAGE_OFFSET + page) * page_bytes);
+    off_t offset = (off_t)((RING_PAGE_OFFSET + page) * page_bytes);
     void *map = mmap(NULL, page_bytes, PROT_READ, MAP_PRIVATE, vcpu_fd, offset);
 
     if (map == MAP_FAILED)
@@ -308,7 +318,7 @@ static int map_vcpu(mpat_kvm_ring *ring, struct vcpu_ring *vcpu, int fd, mpat_kv
     if (error)
         return error;
     map = mmap(NULL, ring->map_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
-               (off_t)(KVM_DIRTY_LOG_PAGE_OFFSET * page_bytes));
+               (off_t)(RING_PAGE_OFFSET * page_bytes));
     if (map == MAP_FAILED)
         return mpat_kvm_fail(fault, -errno, "mmap of the vCPU", 0, 0);
     vcpu->entries = map;

@@ -210,6 +210,9 @@ int mpat_process_probe(mpat_process_fault *fault)
     char *page;
     int error;
 
+#ifndef __x86_64__ /* our own page may work there, another process does not: inject.c */
+    return mpat_process_fail(fault, -ENOTSUP, "x86-64", 0);
+#endif
     if (sysconf(_SC_PAGESIZE) != (long)MPAT_PAGE_BYTES)
         return mpat_process_fail(fault, -ENOTSUP, "pages of 4 KiB", 0);
     page = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -5,9 +5,6 @@
  * The model's rules are those of virt/kvm/kvm_main.c and dirty_ring.c; test_kvm_guest.c has the
  * real KVM.
  */
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE /* process_vm_writev */
-#endif
 #include <errno.h>
 #include <linux/kvm.h>
 #include <stdio.h>
@@ -15,7 +12,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include "check.h"
@@ -50,6 +46,7 @@ static int model_own_vm(int fd, mpat_kvm_fault *fault);
 #define N_SLOTS 2
 #define MAX_WORDS 8
 #define RING 256
+#define RING_AT 64 /* page of the vCPU's file; so on every architecture with a ring */
 #define PAGE ((size_t)sysconf(_SC_PAGESIZE))
 
 static struct {
@@ -66,6 +63,7 @@ static struct {
     int fail_calloc;     /* so many calls for memory from now the one fails; 0: none */
     struct kvm_dirty_gfn ring[RING] __attribute__((aligned(4096)));
     int has_ring;
+    int plain, acq_rel;  /* the capabilities by which it may be had: arm64 has the second alone */
     uint32_t pushed, cleared; /* free-running indices of KVM */
     uint32_t most_resets;     /* entries one RESET does before a signal stops it, 0: all */
     int every_other_reset;    /* does nothing: a signal was pending */
@@ -81,10 +79,14 @@ static int fail_with(int error)
 /* As the kernel does it: a bad address is an error, not a crash. */
 static int copy_to_user(void *to, const void *from, size_t n)
 {
-    struct iovec local = {(void *)(uintptr_t)from, n}, remote = {to, n};
+    int ends[2], failed;
 
-    return process_vm_writev(getpid(), &local, 1, &remote, 1, 0) == (ssize_t)n ? 0
-                                                                              : fail_with(EFAULT);
+    if (pipe(ends))
+        return -1;
+    failed = write(ends[1], from, n) != (ssize_t)n || read(ends[0], to, n) != (ssize_t)n;
+    close(ends[0]);
+    close(ends[1]);
+    return failed ? fail_with(EFAULT) : 0;
 }
 
 /* As kvm_arch_mmu_enable_log_dirty_pt_masked(): from now on, writes to these are seen again. */
@@ -182,6 +184,16 @@ static int model_reset(void)
     return (int)n;
 }
 
+static int model_check(uintptr_t capability)
+{
+    switch (capability) {
+    case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2: return kvm.known;
+    case KVM_CAP_DIRTY_LOG_RING: return kvm.plain ? RING * 16 : 0;
+    case KVM_CAP_DIRTY_LOG_RING_ACQ_REL: return kvm.acq_rel ? RING * 16 : 0;
+    default: return fail_with(EINVAL);
+    }
+}
+
 static int model_ioctl(int fd, unsigned long request, void *argument)
 {
     (void)fd;
@@ -191,7 +203,7 @@ static int model_ioctl(int fd, unsigned long request, void *argument)
     }
     switch (request) {
     case KVM_CHECK_EXTENSION:
-        return (uintptr_t)argument == KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 ? kvm.known : RING * 16;
+        return model_check((uintptr_t)argument);
     case KVM_ENABLE_CAP: kvm.manual = ((struct kvm_enable_cap *)argument)->args[0]; return 0;
     case KVM_GET_DIRTY_LOG: return model_get(argument);
     case KVM_CLEAR_DIRTY_LOG: return model_clear(argument);
@@ -203,7 +215,7 @@ static int model_ioctl(int fd, unsigned long request, void *argument)
 static void *model_calloc(size_t n, size_t size);
 static void *model_mmap(void *at, size_t n, int protection, int flags, int fd, off_t offset)
 {
-    size_t page = (size_t)offset / PAGE - KVM_DIRTY_LOG_PAGE_OFFSET;
+    size_t page = (size_t)offset / PAGE - RING_AT;
 
     (void)at, (void)n, (void)protection, (void)fd;
     if (kvm.fail_mmap) {
@@ -247,7 +259,7 @@ static void start(uint64_t pages0, uint64_t pages1)
     kvm.n_pages[1] = pages1;
     kvm.known = 3;
     kvm.fail_get_of = -1;
-    kvm.has_ring = 1;
+    kvm.has_ring = kvm.plain = kvm.acq_rel = 1;
 }
 
 static void write_page(uint32_t slot, uint64_t page)
@@ -689,6 +701,32 @@ static void test_ring_names_strangers(void)
     mpat_kvm_ring_close(ring);
 }
 
+/* An x86 kernel has both capabilities, an older one the plain one, arm64's that with the order. */
+static void test_ring_by_either_capability(void)
+{
+    const int vcpu = 6;
+
+    for (int caps = 0; caps < 4; caps++) {
+        mpat_collection collection;
+        mpat_kvm_fault fault;
+        mpat_kvm_ring *ring = NULL;
+
+        start(130, 128);
+        kvm.plain = caps & 1;
+        kvm.acq_rel = caps >> 1;
+        CHECK(mpat_kvm_ring_open(5, &vcpu, 1, both, 2, RING, &ring, &fault) ==
+              (caps ? 0 : -ENOTSUP));
+        if (!caps) {
+            CHECK(!ring && strcmp(fault.call, "KVM_CAP_DIRTY_LOG_RING") == 0);
+            continue;
+        }
+        push(0, 3);
+        CHECK(mpat_kvm_ring_collect(ring, bitmaps, &collection, NULL) == 0);
+        CHECK(count(bitmaps[0], 130) == 1 && has(bitmaps[0], 3));
+        mpat_kvm_ring_close(ring);
+    }
+}
+
 static void test_ring_refuses(void)
 {
     const int vcpu = 6;
@@ -782,6 +820,7 @@ int main(void)
     test_ring_tells_the_worst();
     test_ring_takes_nothing_without_bitmaps();
     test_ring_names_strangers();
+    test_ring_by_either_capability();
     test_ring_refuses();
     test_memory_runs_out();
     test_no_memory_to_keep_pages_in();
