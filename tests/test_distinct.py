@@ -355,9 +355,23 @@ def check_same(one, other):
     together=st.integers(1, 40),
     seed=st.integers(0, 2**32),
 )
-@example([70_000], 512, ["full", "zero", "clustered"], 40, 40, 0)
-@example([98_304], 512, ["dense"], 26, 13, 1)
-@example([70_000], 2**32 - 64, ["dense", "sparse", "zero"], 26, 13, 2)
+@example(
+    sizes=[70_000],
+    group_pages=512,
+    kinds=["full", "zero", "clustered"],
+    n_intervals=40,
+    together=40,
+    seed=0,
+)
+@example(sizes=[98_304], group_pages=512, kinds=["dense"], n_intervals=26, together=13, seed=1)
+@example(
+    sizes=[70_000],
+    group_pages=2**32 - 64,
+    kinds=["dense", "sparse", "zero"],
+    n_intervals=26,
+    together=13,
+    seed=2,
+)
 def test_several_at_once_count_as_one_by_one(
     *, sizes, group_pages, kinds, n_intervals, together, seed
 ):
