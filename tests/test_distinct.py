@@ -85,7 +85,7 @@ N_PAGES = st.sampled_from(EDGE_SIZES) | st.integers(1, 3000) | st.integers(1, 80
 
 @given(
     sizes=st.lists(N_PAGES, min_size=1, max_size=3),
-    group_pages=st.just(512) | st.sampled_from(GROUP_PAGES),
+    group_pages=st.just(512) | st.just(2**32 - 64) | st.sampled_from(GROUP_PAGES),
     seeds=st.lists(st.integers(0, 2**32), min_size=1, max_size=14),
     kinds=st.lists(st.sampled_from(KINDS), min_size=1, unique=True),
     breaks=st.sets(st.integers(0, 14), max_size=2),
@@ -330,6 +330,109 @@ def test_one_thread_at_a_time():
         thread.join()
     assert distinct.curve().n_windows[0] == sum(outcomes) > 0
     assert set(distinct.curve().pages) == {n_pages}
+
+
+# ---- several at once ---------------------------------------------------------------------------
+
+
+def check_same(one, other):
+    """To the last bit."""
+    assert one.n_intervals == other.n_intervals
+    assert one.windows() == other.windows()
+    for region in one.regions if one.n_intervals else ():
+        for curves in zip(
+            *((c.pages, c.std) for c in (one.groups(region.name), other.groups(region.name))),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(*curves)
+
+
+@given(
+    sizes=st.lists(N_PAGES, min_size=1, max_size=2),
+    group_pages=st.just(512) | st.sampled_from([*GROUP_PAGES, 2**32 - 64]),
+    kinds=st.lists(st.sampled_from(KINDS), min_size=1, unique=True),
+    n_intervals=st.integers(0, 40),
+    together=st.integers(1, 40),
+    seed=st.integers(0, 2**32),
+)
+@example(
+    sizes=[70_000],
+    group_pages=512,
+    kinds=["full", "zero", "clustered"],
+    n_intervals=40,
+    together=40,
+    seed=0,
+)
+@example(sizes=[98_304], group_pages=512, kinds=["dense"], n_intervals=26, together=13, seed=1)
+@example(
+    sizes=[70_000],
+    group_pages=2**32 - 64,
+    kinds=["dense", "sparse", "zero"],
+    n_intervals=26,
+    together=13,
+    seed=2,
+)
+def test_several_at_once_count_as_one_by_one(
+    *, sizes, group_pages, kinds, n_intervals, together, seed
+):
+    rng = np.random.default_rng(seed)
+    regions = tuple(Region(f"slot {number}", n_pages) for number, n_pages in enumerate(sizes))
+    intervals, now_ns = [], 0
+    for number in range(n_intervals):
+        words = {
+            r.name: to_words(make_pages(rng.choice(kinds), r.n_pages, rng), garbage=rng)
+            for r in regions
+        }
+        start_ns = now_ns + int(rng.choice([0, 0, 0, 0, 0, 0, 900]))
+        now_ns = start_ns + int(rng.integers(800, 1000))
+        lost = int(rng.random() < 0.05)
+        intervals.append(
+            Interval(number, start_ns, now_ns, regions, words, Provenance("test"), lost)
+        )
+    one, other = DistinctPages(regions, group_pages), DistinctPages(regions, group_pages)
+    for each in intervals:
+        one.update(each)
+    for at in range(0, n_intervals, together):
+        other.update_all(intervals[at : at + together])
+    check_same(one, other)
+
+
+def test_several_at_once_of_a_region_of_128_gib():
+    region = Region("ram", (1 << 25) + 1000)
+    one, other = DistinctPages([region]), DistinctPages([region])
+    rng = np.random.default_rng(26)
+    words = [rng.integers(0, 2**64, region.n_words, dtype=np.uint64) for _ in range(2)]
+    words[1][np.repeat(rng.random(region.n_words // 8 + 1) < 0.9, 8)[: region.n_words]] = 0
+    intervals = [
+        Interval(n, n * 1000, n * 1000 + 1000, (region,), {"ram": words[n % 3 % 2]},
+                 Provenance("test"))
+        for n in range(14)
+    ]  # fmt: skip
+    for each in intervals:
+        one.update(each)
+    other.update_all(intervals)
+    check_same(one, other)
+
+
+def test_several_at_once_of_other_regions_count_nothing():
+    distinct = DistinctPages([Region("ram", 64)])
+    other = Region("vga", 64)
+    bad = Interval(1, 1000, 2000, (other,), {"vga": np.zeros(1, np.uint64)}, Provenance("test"))
+    with pytest.raises(errors.RegionError, match="other regions"):
+        distinct.update_all([interval(0, 0, 1000, 1), bad])
+    distinct.update_all([])
+    assert distinct.n_intervals == 0
+
+
+def test_sums_of_many_windows():
+    """A line's two sums share a word, which is emptied before either overflows."""
+    distinct = DistinctPages([Region("ram", 512)])
+    full = np.full(8, 2**64 - 1, np.uint64)
+    for _ in range(17_000):
+        distinct.update({"ram": full}, 1.0)
+    groups = distinct.groups("ram")
+    assert (groups.pages == 512).all()
+    assert (groups.std == 0).all()
 
 
 # ---- any order of calls ------------------------------------------------------------------------

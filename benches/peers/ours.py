@@ -87,21 +87,24 @@ def update(case: Case) -> Run:
     return run
 
 
-def _windows(case: Case) -> tuple[DistinctPages, Run]:
-    distinct = DistinctPages([ram(case)], GROUP_PAGES)
-    intervals = [{"ram": words} for words in first(N_WINDOWED, case.bitmaps)]
+ONE_GROUP = 2**32 - 64
+"""Pages in a group of which no region here has two: for who does not want groups."""
+
+
+def _windows(case: Case, group_pages: int) -> tuple[DistinctPages, Run]:
+    """All intervals at once, as the peers get them."""
+    distinct = DistinctPages([ram(case)], group_pages)
+    intervals = intervals_of(Case(tuple(first(N_WINDOWED, case.bitmaps))))
 
     def run() -> None:
         distinct.break_off()
-        for interval in intervals:
-            distinct.update(interval, DURATION_S)
+        distinct.update_all(intervals)
 
     return distinct, run
 
 
 def windows(case: Case) -> Run:
-    """By group as well, for there is no way to leave that out."""
-    distinct, count = _windows(case)
+    distinct, count = _windows(case, ONE_GROUP)
 
     def run() -> list[float]:
         count()
@@ -112,7 +115,7 @@ def windows(case: Case) -> Run:
 
 def group_windows(case: Case) -> Run:
     """The deviations found are of as many windows as were counted; the first call's are meant."""
-    distinct, count = _windows(case)
+    distinct, count = _windows(case, GROUP_PAGES)
 
     def run() -> Any:
         count()

@@ -68,30 +68,54 @@ struct mpat_history_view {
 };
 
 /*
+ * A group that is a line has so few dirty pages that the sum and the sum of squares share a word,
+ * the squares above: half the memory to go through, and one addition.
+ */
+#define MPAT_SUMS(dirty) ((uint64_t)(dirty) | (uint64_t)(uint32_t)((dirty) * (dirty)) << 32)
+#define MPAT_SUMS_PAGES(sums) ((uint32_t)(sums))
+#define MPAT_SUMS_SQUARES(sums) ((uint32_t)((sums) >> 32))
+#define MPAT_SUMS_WINDOWS 8192u /* of 512 pages: their squares add up to 2^31 */
+
+/*
  * Windows of one length over one region: the one that is open, and sums over those that are
  * complete. Words of lines that are not in the summary mean nothing.
  */
 struct mpat_open_window {
     struct mpat_slot slot;
-    uint64_t *pages;         /* as the group arrays: the sum of each group's dirty pages, */
-    double *squares;         /* and of their squares */
-    uint64_t complete_pages; /* out: of the window complete now; zeroed by the caller */
+    uint64_t *near;  /* room for a block, while a pass is at it; all regions' */
+    int is_near;     /* is the block there? */
+    uint64_t *pages; /* as the group arrays: the sum of each group's dirty pages, */
+    double *squares; /* and of their squares */
+    uint64_t *sums;  /* both, of windows not yet in these, if a group is a line: MPAT_SUMS */
+};
+
+/* One complete window of one region. */
+struct mpat_tally {
+    uint64_t pages;                         /* out; zeroed by the caller, as is all */
     uint64_t group, group_end, group_dirty; /* the kernel's own, between zero and zero */
 };
 
 #define MPAT_MOST_WINDOWS 20u /* in a chain, see stats/distinct.c */
 
 /*
- * One interval of one region joins the windows that are open. Of each chain, where a window is twice
- * as long as the one before, the first n_complete are complete with this interval, and the next one,
- * if not NULL, takes it in.
+ * One interval joins the windows that are open. Of each chain, where a window is twice as long as
+ * the one before, the first n_complete are complete with this interval, and the next one, if there
+ * is one, takes it in.
  */
+struct mpat_distinct_step {
+    const uint64_t *words;
+    uint32_t n_complete[2];
+    struct mpat_tally single, complete[2][MPAT_MOST_WINDOWS];
+};
+
+/* Successive intervals of one region. */
 struct mpat_distinct_pass {
-    struct mpat_input in;
+    struct mpat_input in; /* its words are those of the step */
     uint64_t group_words;
     struct mpat_open_window *single; /* of one interval; has no slot */
-    struct mpat_open_window *windows[2][MPAT_MOST_WINDOWS + 1];
-    uint32_t n_complete[2];
+    struct mpat_open_window *windows[2][MPAT_MOST_WINDOWS + 1]; /* then NULL */
+    struct mpat_distinct_step *steps;
+    uint32_t n_steps;
     int stream; /* windows are too large to stay in cache: store around it */
 };
 
@@ -110,7 +134,7 @@ struct mpat_kernel {
     void (*append)(const struct mpat_input *in, const struct mpat_slot *slot);
     /* out = bits set in at least at_least (>= 1) of the slots */
     void (*hot)(const struct mpat_history_view *history, uint32_t at_least, uint64_t *out);
-    void (*distinct)(const struct mpat_distinct_pass *pass);
+    void (*distinct)(struct mpat_distinct_pass *pass);
 };
 
 extern const struct mpat_kernel mpat_kernel_scalar;

@@ -277,6 +277,13 @@ MPAT_API int mpat_distinct_update(mpat_distinct *distinct, const uint64_t *const
                                   double duration_s);
 
 /*
+ * Count n successive intervals as n calls would, in fewer passes over memory: bitmaps[i * n_regions
+ * + r] is region r's bitmap of interval i. The same errors.
+ */
+MPAT_API int mpat_distinct_update_all(mpat_distinct *distinct, const uint64_t *const *bitmaps,
+                                      const double *durations_s, size_t n);
+
+/*
  * The next interval does not begin where the last one ended, or what lies between is not known:
  * the open windows are dropped, the complete ones stay. -ESTALE.
  */

@@ -8,6 +8,7 @@
 #include "distinct.h"
 
 #define MOST_SECONDS 1e100 /* their squares are far from overflow */
+#define MOST_STEPS 16u     /* a batch: a block of each, and of what they leave open, in cache */
 
 static uint32_t intervals_of(size_t length)
 {
@@ -42,6 +43,9 @@ static double deviation(double squares, uint64_t n)
 /* Measure the arrays, or, once the arena is mapped, place them. Single intervals are never open. */
 static void lay_out(const mpat_distinct *d, struct length *l, int has_slots)
 {
+    uint64_t *near = NULL;
+    if (has_slots)
+        near = mpat_arena_take(&l->arena, MPAT_BLOCK_LINES * MPAT_LINE_WORDS, sizeof(*near));
     for (size_t r = 0; r < d->n_regions; r++) {
         struct mpat_open_window *w = &l->regions[r].window;
         uint64_t n_lines = mpat_lines(mpat_bitmap_words(d->region_pages[r]));
@@ -49,6 +53,7 @@ static void lay_out(const mpat_distinct *d, struct length *l, int has_slots)
         /* Kernels keep the books of whole blocks of groups. */
         uint64_t n_groups = (groups_of(d, r) + MPAT_BLOCK_LINES - 1) / MPAT_BLOCK_LINES *
                             MPAT_BLOCK_LINES;
+        w->near = near;
         if (has_slots) {
             w->slot.words = mpat_arena_take(&l->arena, n_lines * MPAT_LINE_WORDS,
                                             sizeof(*w->slot.words));
@@ -56,6 +61,8 @@ static void lay_out(const mpat_distinct *d, struct length *l, int has_slots)
         }
         w->pages = mpat_arena_take(&l->arena, n_groups, sizeof(*w->pages));
         w->squares = mpat_arena_take(&l->arena, n_groups, sizeof(*w->squares));
+        if (d->group_words == MPAT_LINE_WORDS)
+            w->sums = mpat_arena_take(&l->arena, n_groups, sizeof(*w->sums));
     }
 }
 
@@ -128,95 +135,175 @@ void mpat_distinct_destroy(mpat_distinct *distinct)
 
 /* ---- intervals --------------------------------------------------------------------------------- */
 
-static struct mpat_open_window *open_window(struct length *l, size_t region)
+/* Before words of two sums overflow. */
+static void empty_sums(const mpat_distinct *d, size_t region, struct mpat_open_window *w)
 {
-    struct mpat_open_window *w = &l->regions[region].window;
-    w->complete_pages = w->group = w->group_end = w->group_dirty = 0;
-    return w;
+    for (size_t g = 0; w->sums != NULL && g < groups_of(d, region); g++) {
+        if (w->sums[g] == 0) /* keep what was never written unbacked */
+            continue;
+        w->pages[g] += MPAT_SUMS_PAGES(w->sums[g]);
+        w->squares[g] += MPAT_SUMS_SQUARES(w->sums[g]);
+        w->sums[g] = 0;
+    }
 }
 
-/* Put the windows that are complete now on the record: this one lasted so many seconds. */
-static void record(const mpat_distinct *d, struct length *l, double seconds)
+/* Successive intervals that go through the windows together. */
+struct batch {
+    size_t n;
+    const double *durations_s;
+    uint64_t single[MOST_STEPS], complete[MOST_STEPS][2][MPAT_MOST_WINDOWS]; /* of all regions */
+    struct mpat_distinct_step steps[MOST_STEPS];
+};
+
+/* One region's pages in its complete windows, in their order, on the record. */
+static void record_region(mpat_distinct *d, size_t r, struct batch *batch)
 {
-    uint64_t sum = 0, n = ++l->n_windows;
-    for (size_t r = 0; r < d->n_regions; r++) {
-        struct region *region = &l->regions[r];
-        moments_add(&region->pages, n, (double)region->window.complete_pages);
-        sum += region->window.complete_pages;
+    uint64_t n_windows[N_LENGTHS];
+    for (size_t i = 0; i < N_LENGTHS; i++)
+        n_windows[i] = d->lengths[i] != NULL ? d->lengths[i]->n_windows : 0;
+    for (size_t s = 0; s < batch->n; s++) {
+        const struct mpat_distinct_step *step = &batch->steps[s];
+        moments_add(&d->lengths[0]->regions[r].pages, ++n_windows[0], (double)step->single.pages);
+        batch->single[s] += step->single.pages;
+        for (uint32_t c = 0; c < 2; c++) {
+            for (uint32_t i = 0; i < step->n_complete[c]; i++) {
+                size_t length = LENGTH_OF(c, i);
+                uint64_t pages = step->complete[c][i].pages;
+                moments_add(&d->lengths[length]->regions[r].pages, ++n_windows[length],
+                            (double)pages);
+                batch->complete[s][c][i] += pages;
+            }
+        }
     }
-    moments_add(&l->pages, n, (double)sum);
+}
+
+/* A complete window of all regions together, which lasted so many seconds. */
+static void record(const mpat_distinct *d, struct length *l, uint64_t pages, double seconds)
+{
+    uint64_t n = ++l->n_windows;
+    moments_add(&l->pages, n, (double)pages);
     moments_add(&l->seconds, n, seconds);
+    for (size_t r = 0; r < d->n_regions && n % MPAT_SUMS_WINDOWS == 0; r++)
+        empty_sums(d, r, &l->regions[r].window);
 }
 
-static int update(mpat_distinct *d, const uint64_t *const *bitmaps, double duration_s)
+static void record_step(mpat_distinct *d, const struct batch *batch, size_t s)
 {
-    const struct mpat_kernel *kernel;
-    uint32_t n_complete[2];
-    if (d->followed)
-        return -ESTALE;
-    if (d->observed + duration_s > MOST_SECONDS)
-        return -EOVERFLOW;
-    int err = mpat_kernel_get(&kernel);
-    for (uint32_t c = 0; c < 2 && err == 0; c++) {
-        n_complete[c] = complete_at(d->position + 1, c);
-        if (n_complete[c] < CHAIN_LENGTH(c)) /* the window that stays open */
-            err = mpat_distinct_reach(d, LENGTH_OF(c, n_complete[c]));
-    }
-    if (err)
-        return err;
-
+    double duration_s = batch->durations_s[s];
+    size_t most = 1;
     d->position++;
     d->observed += duration_s;
-    for (size_t r = 0; r < d->n_regions; r++) {
-        struct mpat_distinct_pass pass = {
-            .in.words = bitmaps[r],
-            .in.n_words = mpat_bitmap_words(d->region_pages[r]),
-            .in.last_mask = mpat_last_mask(d->region_pages[r]),
-            .group_words = d->group_words,
-            .single = open_window(d->lengths[0], r),
-            .n_complete = {n_complete[0], n_complete[1]},
-            .stream = d->streams,
-        };
-        for (uint32_t c = 0; c < 2; c++) {
-            for (uint32_t i = 0; i <= n_complete[c] && i < CHAIN_LENGTH(c); i++)
-                pass.windows[c][i] = open_window(d->lengths[LENGTH_OF(c, i)], r);
-        }
-        kernel->distinct(&pass);
-    }
-    record(d, d->lengths[0], duration_s);
-    size_t most = 1;
+    record(d, d->lengths[0], batch->single[s], duration_s);
     for (uint32_t c = 0; c < 2; c++) {
         double seconds = duration_s;
         for (uint32_t i = 0; i < CHAIN_LENGTH(c); i++) {
             struct length *l = d->lengths[LENGTH_OF(c, i)];
             seconds += l->open_s;
-            if (i == n_complete[c]) {
+            if (i == batch->steps[s].n_complete[c]) {
                 l->open_s = seconds;
                 break;
             }
             l->open_s = 0;
-            record(d, l, seconds);
+            record(d, l, batch->complete[s][c][i], seconds);
             most = most > LENGTH_OF(c, i) ? most : LENGTH_OF(c, i) + 1;
         }
     }
     if (most > mpat_distinct_windows(d))
         atomic_store_explicit(&d->n_complete, most, memory_order_relaxed);
+}
+
+static void update_batch(mpat_distinct *d, const struct mpat_kernel *kernel,
+                         const uint64_t *const *bitmaps, const double *durations_s, size_t n)
+{
+    struct batch batch;
+    batch.n = n;
+    batch.durations_s = durations_s;
+    for (size_t s = 0; s < n; s++) {
+        batch.single[s] = 0;
+        memset(batch.complete[s], 0, sizeof(batch.complete[s]));
+    }
+    for (size_t r = 0; r < d->n_regions; r++) {
+        struct mpat_distinct_pass pass = {
+            .in.n_words = mpat_bitmap_words(d->region_pages[r]),
+            .in.last_mask = mpat_last_mask(d->region_pages[r]),
+            .group_words = d->group_words,
+            .single = &d->lengths[0]->regions[r].window,
+            .steps = batch.steps,
+            .n_steps = (uint32_t)n,
+            .stream = d->streams,
+        };
+        for (uint32_t c = 0; c < 2; c++) {
+            for (uint32_t i = 0; i < CHAIN_LENGTH(c) && d->lengths[LENGTH_OF(c, i)] != NULL; i++)
+                pass.windows[c][i] = &d->lengths[LENGTH_OF(c, i)]->regions[r].window;
+        }
+        for (size_t s = 0; s < n; s++) {
+            struct mpat_distinct_step *step = &batch.steps[s];
+            step->words = bitmaps[s * d->n_regions + r];
+            step->single = (struct mpat_tally){0};
+            for (uint32_t c = 0; c < 2; c++) {
+                step->n_complete[c] = complete_at(d->position + s + 1, c);
+                memset(step->complete[c], 0, step->n_complete[c] * sizeof(step->complete[c][0]));
+            }
+        }
+        kernel->distinct(&pass);
+        record_region(d, r, &batch);
+    }
+    for (size_t s = 0; s < n; s++)
+        record_step(d, &batch, s);
+}
+
+static int update(mpat_distinct *d, const uint64_t *const *bitmaps, const double *durations_s,
+                  size_t n)
+{
+    const struct mpat_kernel *kernel;
+    double observed = d->observed;
+    if (d->followed)
+        return -ESTALE;
+    for (size_t s = 0; s < n; s++)
+        observed += durations_s[s];
+    if (observed > MOST_SECONDS)
+        return -EOVERFLOW;
+    int err = mpat_kernel_get(&kernel);
+    for (size_t s = 0; s < n; s++) {
+        for (uint32_t c = 0; c < 2 && err == 0; c++) {
+            uint32_t n_complete = complete_at(d->position + s + 1, c);
+            if (n_complete < CHAIN_LENGTH(c)) /* the window that stays open */
+                err = mpat_distinct_reach(d, LENGTH_OF(c, n_complete));
+        }
+    }
+    if (err)
+        return err;
+    for (size_t s = 0; s < n; s += MOST_STEPS)
+        update_batch(d, kernel, bitmaps + s * d->n_regions, durations_s + s,
+                     n - s < MOST_STEPS ? n - s : MOST_STEPS);
     return 0;
 }
 
-int mpat_distinct_update(mpat_distinct *distinct, const uint64_t *const *bitmaps, double duration_s)
+int mpat_distinct_update_all(mpat_distinct *distinct, const uint64_t *const *bitmaps,
+                             const double *durations_s, size_t n)
 {
-    if (distinct == NULL || bitmaps == NULL || !isfinite(duration_s) || duration_s <= 0)
+    size_t n_bitmaps;
+    if (distinct == NULL || bitmaps == NULL || durations_s == NULL ||
+        __builtin_mul_overflow(n, distinct->n_regions, &n_bitmaps))
         return -EINVAL;
-    for (size_t r = 0; r < distinct->n_regions; r++) {
-        if (bitmaps[r] == NULL)
+    for (size_t s = 0; s < n; s++) {
+        if (!isfinite(durations_s[s]) || durations_s[s] <= 0)
+            return -EINVAL;
+    }
+    for (size_t i = 0; i < n_bitmaps; i++) {
+        if (bitmaps[i] == NULL)
             return -EINVAL;
     }
     if (!mpat_busy_enter(&distinct->busy))
         return -EBUSY;
-    int err = update(distinct, bitmaps, duration_s);
+    int err = update(distinct, bitmaps, durations_s, n);
     mpat_busy_leave(&distinct->busy);
     return err;
+}
+
+int mpat_distinct_update(mpat_distinct *distinct, const uint64_t *const *bitmaps, double duration_s)
+{
+    return mpat_distinct_update_all(distinct, bitmaps, &duration_s, 1);
 }
 
 int mpat_distinct_break(mpat_distinct *distinct)
@@ -286,9 +373,11 @@ int mpat_distinct_groups(mpat_distinct *distinct, size_t window, size_t region, 
     const struct mpat_open_window *w = &l->regions[region].window;
     double n = (double)l->n_windows;
     for (size_t g = 0; g < groups_of(distinct, region); g++) {
-        double sum = (double)w->pages[g];
+        uint64_t sums = w->sums != NULL ? w->sums[g] : 0;
+        double sum = (double)(w->pages[g] + MPAT_SUMS_PAGES(sums));
+        double squares = w->squares[g] + MPAT_SUMS_SQUARES(sums);
         pages[g] = sum / n;
-        pages_std[g] = deviation(w->squares[g] - sum * sum / n, l->n_windows);
+        pages_std[g] = deviation(squares - sum * sum / n, l->n_windows);
     }
     mpat_busy_leave(&distinct->busy);
     return 0;

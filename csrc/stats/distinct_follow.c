@@ -45,6 +45,8 @@ static void copy_length(const mpat_distinct *d, const struct length *from, const
                 x->pages[group + g] = w->pages[g];
                 x->squares[group + g] = w->squares[g];
             }
+            if (w->sums != NULL && w->sums[g])
+                x->sums[group + g] = w->sums[g];
         }
     }
 }

@@ -110,19 +110,30 @@ static void check_vm(const struct vm *vm)
     CHECK(k == n_lengths);
 }
 
-static void vm_update(struct vm *vm)
+#define MOST_AT_ONCE 20
+
+/* So many intervals at once. */
+static void vm_update(struct vm *vm, uint32_t n)
 {
-    uint64_t *inputs[MAX_REGIONS];
-    double duration = (double)(1 + random_below(1000)) / 250;
-    for (size_t r = 0; r < vm->n_regions; r++) {
-        if (mpat_bitmap_alloc(vm->sizes[r], &inputs[r]))
-            abort();
-        next_input(inputs[r], vm->sizes[r], vm->models[r].t, 2);
-        model_add(&vm->models[r], inputs[r], duration);
+    uint64_t *inputs[MOST_AT_ONCE * MAX_REGIONS];
+    double durations[MOST_AT_ONCE];
+    size_t n_inputs = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        durations[i] = (double)(1 + random_below(1000)) / 250;
+        for (size_t r = 0; r < vm->n_regions; r++) {
+            uint64_t **input = &inputs[n_inputs++];
+            if (mpat_bitmap_alloc(vm->sizes[r], input))
+                abort();
+            next_input(*input, vm->sizes[r], vm->models[r].t, 2);
+            model_add(&vm->models[r], *input, durations[i]);
+        }
     }
-    CHECK(mpat_distinct_update(vm->distinct, (const uint64_t *const *)inputs, duration) == 0);
-    for (size_t r = 0; r < vm->n_regions; r++)
-        mpat_bitmap_free(inputs[r], vm->sizes[r]);
+    const uint64_t *const *lent = (const uint64_t *const *)inputs;
+    int err = n == 1 ? mpat_distinct_update(vm->distinct, lent, durations[0])
+                     : mpat_distinct_update_all(vm->distinct, lent, durations, n);
+    CHECK(err == 0);
+    for (size_t i = 0; i < n_inputs; i++)
+        mpat_bitmap_free(inputs[i], vm->sizes[i % vm->n_regions]);
 }
 
 static void vm_break(struct vm *vm)
@@ -174,6 +185,7 @@ static void vm_follow(struct vm *vm)
 
 static void run(uint64_t n, uint32_t group, uint32_t intervals, uint32_t follow_every)
 {
+    uint32_t at_once = 1;
     struct vm vm = {.sizes = {n, 700}, .n_regions = 2, .group = group, .n_runs = 1};
     for (size_t r = 0; r < 2; r++)
         vm.models[r] = (struct model){.n = vm.sizes[r],
@@ -181,14 +193,17 @@ static void run(uint64_t n, uint32_t group, uint32_t intervals, uint32_t follow_
                                       .group = group};
     if (mpat_distinct_create(vm.sizes, 2, group, &vm.distinct))
         abort();
-    for (uint32_t t = 0; t < intervals; t++) {
+    for (uint32_t t = 0; t < intervals; t += at_once) {
         snprintf(context, sizeof(context), "%s n=%llu group=%u t=%u", mpat_kernel_active(),
                  (unsigned long long)n, group, t);
-        if (follow_every && t % follow_every == follow_every - 1)
+        if (follow_every && random_below(follow_every) == 0)
             vm_follow(&vm);
         if (random_below(15) == 0)
             vm_break(&vm);
-        vm_update(&vm);
+        at_once = random_below(2) ? 1 : 1 + (uint32_t)random_below(MOST_AT_ONCE);
+        if (at_once > intervals - t)
+            at_once = intervals - t;
+        vm_update(&vm, at_once);
         if (t % 5 == 0)
             check_vm(&vm);
     }
@@ -264,6 +279,14 @@ static void test_errors(void)
     CHECK(mpat_distinct_update(d, hole, 1) == -EINVAL);
     CHECK(mpat_distinct_update(d, NULL, 1) == -EINVAL);
     CHECK(mpat_distinct_update(NULL, inputs, 1) == -EINVAL);
+    const uint64_t *four[4] = {words, words, words, NULL};
+    const double two[2] = {1, 1}, bad_two[2] = {1, 0};
+    CHECK(mpat_distinct_update_all(d, four, two, 2) == -EINVAL);
+    CHECK(mpat_distinct_update_all(d, inputs, two, 0) == 0);
+    four[3] = words;
+    CHECK(mpat_distinct_update_all(d, four, bad_two, 2) == -EINVAL);
+    CHECK(mpat_distinct_update_all(d, four, NULL, 2) == -EINVAL);
+    CHECK(mpat_distinct_update_all(NULL, four, two, 2) == -EINVAL);
     CHECK(mpat_distinct_break(NULL) == -EINVAL);
     CHECK(mpat_distinct_windows(d) == 0);
     CHECK(mpat_distinct_update(d, inputs, 1) == 0 && mpat_distinct_windows(d) == 1);

@@ -71,8 +71,9 @@ class DistinctPages:
     The windows of one length follow one another without overlap; each is the OR of its intervals'
     bitmaps, so that a page counts once a window however often it was written. Counts are kept for
     the VM, each region and each group of `group_pages` pages. The lengths are 2**j and 3 * 2**j, up
-    to 2**20; memory for a length, one bit a page and 16 bytes a group, is reserved when it is
-    reached.
+    to 2**20; memory for a length, one bit a page and 16 bytes a group (24 where it is a line of 512
+    pages, of which at first 8 are backed), is reserved when it is reached. Who wants no groups
+    saves their time and memory by `group_pages` as large as it gets, 2**32 - 64.
 
     One thread at a time; a second one gets `BusyError` and changes nothing. Updates release the
     GIL.
@@ -140,6 +141,34 @@ class DistinctPages:
         _check(lib.mpat_distinct_update(held.handle, pointers, duration_s))
         self.n_intervals += 1
         self._end_ns = None if interval is None else interval.end_ns
+
+    def update_all(self, intervals: Iterable[Interval]) -> None:
+        """Count intervals one after another, as `update` would, in fewer passes over memory: up to
+        16 go through together, and what is not open after them is never stored.
+
+        Raises as `update`: `RegionError` before any is counted, the others after those before a
+        break; `n_intervals` says how many those are.
+        """
+        held = self._held
+        lent = [(each, lend_all(each, held.regions, held.names)[1]) for each in intervals]
+        joined: list[tuple[Interval, list[Any]]] = []
+        for interval, bitmaps in lent:
+            if interval.lost_pages or self._misses(interval):
+                self._join(held, joined)
+                joined = []
+                self.break_off()
+            if not interval.lost_pages:
+                joined.append((interval, bitmaps))
+                self._end_ns = interval.end_ns
+        self._join(held, joined)
+
+    def _join(self, held: _Held, joined: list[tuple[Interval, list[Any]]]) -> None:
+        if not joined:
+            return
+        pointers = ffi.new("uint64_t *[]", [words for _, bitmaps in joined for words in bitmaps])
+        durations_s = [interval.duration_s for interval, _ in joined]
+        _check(lib.mpat_distinct_update_all(held.handle, pointers, durations_s, len(joined)))
+        self.n_intervals += len(joined)
 
     def _misses(self, interval: Interval) -> bool:
         """Does it begin elsewhere than where the last one ended?"""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mempattern.classify.patterns import PatternDetector
 
 _DEPTH = 16
+_BEHIND_BYTES = 32 << 20  # of bitmaps; of larger guests fewer intervals join at once, or one
 """Intervals that hot pages are of."""
 
 
@@ -164,10 +165,14 @@ class Watch:
     file: Path | None = None
     dropped: int = 0
     """Set it to what the writer of the trace file says."""
+    is_replay: bool = False
+    """Nothing waits for the next interval: several join the windows at once, which is faster."""
     stats: GroupStats = field(init=False)
     history: DirtyHistory = field(init=False)
     distinct: DistinctPages = field(init=False)
     detector: PatternDetector = field(init=False)
+    _behind: list[Interval] = field(init=False, default_factory=list)
+    _behind_bytes: int = field(init=False, default=0)
     total: Totals = field(init=False, default_factory=Totals)
     _by_region: dict[str, Totals] = field(init=False, default_factory=dict)
     _touched_bytes: int = field(init=False, default=0)
@@ -192,12 +197,16 @@ class Watch:
     def observe(self, interval: Interval, label: str = "") -> Row:
         """Count the interval. Raises as `GroupStats.follow` and `GroupStats.update`."""
         if interval.regions != self.regions:
+            self._join()
             self.stats.follow(interval.regions)
             self.distinct.follow(interval.regions)
             self.regions = interval.regions
         seen = self.stats.update(interval)
         self.detector.observe(interval)
-        self.distinct.update(interval)
+        self._behind.append(interval)
+        self._behind_bytes += sum(words.nbytes for words in interval.bitmaps.values())
+        if not self.is_replay or self._behind_bytes >= _BEHIND_BYTES:
+            self._join()
         if self._first_ns is None:
             self._first_ns = interval.start_ns
         active = {
@@ -223,6 +232,12 @@ class Watch:
         )
         self._peak = max(self._peak, (row.dirty_bytes_per_s, interval.duration_s))
         return row
+
+    def _join(self) -> None:
+        """Count the intervals that have not joined the windows yet."""
+        self.distinct.update_all(self._behind)
+        self._behind.clear()
+        self._behind_bytes = 0
 
     def _count(self, interval: Interval, seen: Seen, active: dict[str, Activity]) -> None:
         self._duration_ns += interval.end_ns - interval.start_ns
@@ -254,6 +269,7 @@ class Watch:
         from mempattern.migration.observed import Observed  # noqa: PLC0415
         from mempattern.migration.zeros import count_zeros  # noqa: PLC0415
 
+        self._join()
         same_size = len({region.page_bytes for region in self.regions}) == 1
         span_ns = self._end_ns - self._first_ns if self._first_ns is not None else 0
         return Observations(
