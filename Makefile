@@ -14,7 +14,8 @@
 #                each other over them and the corpus
 #   make reproduce   migrate real guests under MP and its rivals (hours; root), into docs/reproduce.md
 #   make corpus      record again the guests and programs in benches/data/corpus (half an hour; root)
-#   make lint    ruff and mypy
+#   make lint    ruff, mypy and pyright
+#   make stub    write anew the stub of the C core, after a change of its headers
 #   make recordings   record anew what the pictures show; make pictures draws them
 
 PYTHON ?= python3
@@ -23,7 +24,7 @@ BIN    := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: demo test test-c test-python bench bench-docs bench-compare growth instructions slowdown \
-        migrations forecast validate evidence reproduce corpus lint pictures recordings clean headers
+        migrations forecast validate evidence reproduce corpus lint stub pictures recordings clean headers
 
 demo: $(VENV)/ready
 	@$(BIN)/mempattern demo
@@ -139,7 +140,14 @@ corpus: $(VENV)/ready
 
 lint: $(VENV)/ready
 	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation -e '.[lint]'
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/pyright
+
+# After a change of what the C headers declare.
+stub: $(VENV)/ready
+	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation -e '.[lint]'
+	$(BIN)/python csrc/native_stub.py | $(BIN)/ruff format --stdin-filename _native.pyi - \
+	    > build/_native.pyi
+	mv build/_native.pyi src/mempattern/_native.pyi
 
 pictures: $(VENV)/ready
 	$(BIN)/python docs/draw.py

@@ -82,8 +82,8 @@ class DistinctPages:
 
     def __init__(self, regions: Iterable[Region], group_pages: int = GROUP_PAGES) -> None:
         checked = check_regions(regions)
-        self.group_pages = check_group_pages(group_pages)
-        self.n_intervals = 0
+        self.group_pages: int = check_group_pages(group_pages)
+        self.n_intervals: int = 0
         """Intervals counted."""
         self._end_ns: int | None = None  # of the last one, if it was an Interval
         out = ffi.new("mpat_distinct **")

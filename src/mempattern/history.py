@@ -51,7 +51,7 @@ class DirtyHistory:
         out = ffi.new("mpat_history **")
         n_pages = [region.n_pages for region in checked_regions]
         check(lib.mpat_history_create(n_pages, len(n_pages), self.depth, out), "this DirtyHistory")
-        self.held = HeldHistory.own(out[0], checked_regions)
+        self.held: HeldHistory = HeldHistory.own(out[0], checked_regions)
 
     @property
     def regions(self) -> tuple[Region, ...]:
