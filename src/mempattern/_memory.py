@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from mempattern._native import ffi, lib
 from mempattern.errors import BitmapError, OutOfMemoryError, RegionError
-from mempattern.interval import Bitmap, Interval
+from mempattern.interval import AnyBitmap, Bitmap, Interval
 from mempattern.regions import PAGE_BYTES, Region
 
 _UINT64 = np.dtype("<u8")
@@ -167,7 +167,7 @@ def lend(words: Bitmap, region: Region) -> Any:
 
 
 def lend_all(
-    bitmaps: Interval | Mapping[str, object], regions: tuple[Region, ...], names: frozenset[str]
+    bitmaps: Interval | Mapping[str, AnyBitmap], regions: tuple[Region, ...], names: frozenset[str]
 ) -> tuple[Any, list[Any]]:
     """C's `const uint64_t *const *`, one bitmap a region in the regions' order, and what must stay
     alive with it; `names` are the regions' names.

@@ -16,7 +16,7 @@ from mempattern._native import ffi, lib
 from mempattern._results import check
 from mempattern.curve import DirtyCurve
 from mempattern.errors import RegionError, UsageError
-from mempattern.interval import Interval
+from mempattern.interval import AnyBitmap, Interval
 from mempattern.regions import GROUP_PAGES, Region, check_group_pages, check_regions, origins
 
 _GAP = 0.1  # of the interval's duration, between it and the one before
@@ -102,7 +102,7 @@ class DistinctPages:
         return int(lib.mpat_distinct_bytes(self._held.handle))
 
     def update(
-        self, bitmaps: Interval | Mapping[str, object], duration_s: float | None = None
+        self, bitmaps: Interval | Mapping[str, AnyBitmap], duration_s: float | None = None
     ) -> None:
         """Count one interval; the arguments are those of `GroupStats.update`.
 

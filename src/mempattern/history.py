@@ -13,7 +13,7 @@ from mempattern._memory import lend_all
 from mempattern._native import ffi, lib
 from mempattern._results import check
 from mempattern.errors import UsageError
-from mempattern.interval import Bitmap, Interval
+from mempattern.interval import AnyBitmap, Bitmap, Interval
 from mempattern.regions import Region, check_regions, origins
 
 _MAX_DEPTH = 255
@@ -67,7 +67,7 @@ class DirtyHistory:
         """Memory held, in bytes."""
         return int(lib.mpat_history_bytes(self.held.handle))
 
-    def update(self, bitmaps: Interval | Mapping[str, object]) -> None:
+    def update(self, bitmaps: Interval | Mapping[str, AnyBitmap]) -> None:
         """Append one interval, as `GroupStats.update` takes it.
 
         Raises `UsageError` if a `GroupStats` fills this history, `BitmapError`, `RegionError`,

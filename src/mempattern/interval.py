@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +14,14 @@ from mempattern._checks import whole_number
 from mempattern.errors import BitmapError, RegionError, UsageError
 from mempattern.regions import Region
 
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
 Bitmap = npt.NDArray[np.uint64]
 """Little-endian 64-bit words; bit i of word w is page 64*w + i, as KVM writes it."""
+
+AnyBitmap: TypeAlias = "Bitmap | npt.NDArray[np.uint8] | Buffer"
+"""What is taken as one: words, or bytes, or whatever has the buffer protocol."""
 
 
 _MOST_NS = (1 << 63) - 1

@@ -16,7 +16,7 @@ from mempattern._native import ffi, lib
 from mempattern._results import check
 from mempattern.errors import RegionError, UsageError
 from mempattern.history import DirtyHistory, HeldHistory
-from mempattern.interval import Interval
+from mempattern.interval import AnyBitmap, Interval
 from mempattern.regions import GROUP_PAGES, Region, check_group_pages, check_regions, origins
 
 _SEEN = ffi.typeof("mpat_seen[]")
@@ -163,7 +163,7 @@ class GroupStats:
         return self._held.regions
 
     def update(
-        self, bitmaps: Interval | Mapping[str, object], duration_s: float | None = None
+        self, bitmaps: Interval | Mapping[str, AnyBitmap], duration_s: float | None = None
     ) -> Seen:
         """Count one interval, and say what it did to the whole VM.
 
@@ -247,7 +247,7 @@ class GroupStats:
 
 
 def group_counts(
-    bitmap: object,
+    bitmap: AnyBitmap,
     n_pages: int,
     group_pages: int = GROUP_PAGES,
     *,

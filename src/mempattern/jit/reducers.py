@@ -15,7 +15,7 @@ from numba import types
 from mempattern._memory import lend_all, view
 from mempattern._results import busy
 from mempattern.errors import UsageError
-from mempattern.interval import Bitmap, Interval
+from mempattern.interval import AnyBitmap, Bitmap, Interval
 from mempattern.jit._compile import compile_loop, compile_user, numba_type, part, read_only
 from mempattern.regions import GROUP_PAGES, Region, check_group_pages, check_regions, origins
 
@@ -114,7 +114,7 @@ class GroupReduction:
         may be read and written between intervals. Empty if the reducer keeps none."""
         self._busy = threading.Lock()
 
-    def __call__(self, bitmaps: Interval | Mapping[str, object]) -> dict[str, npt.NDArray[Any]]:
+    def __call__(self, bitmaps: Interval | Mapping[str, AnyBitmap]) -> dict[str, npt.NDArray[Any]]:
         if not self._busy.acquire(blocking=False):
             raise busy("this GroupReduction")
         try:

@@ -67,7 +67,9 @@ class _KVMSource(Source):
 
     def __init__(self, memslots: Sequence[Memslot], provenance: Provenance) -> None:
         self.memslots: tuple[Memslot, ...] = tuple(memslots)
-        self.regions: tuple[Region, ...] = check_regions(memslot.region for memslot in self.memslots)
+        self.regions: tuple[Region, ...] = check_regions(
+            memslot.region for memslot in self.memslots
+        )
         self.provenance: Provenance = provenance
         page_bytes = os.sysconf("SC_PAGESIZE")
         for region in self.regions:
