@@ -141,6 +141,9 @@ corpus: $(VENV)/ready
 lint: $(VENV)/ready
 	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation -e '.[lint]'
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/pyright
+	@mkdir -p build
+	@PYTHONPATH=src $(BIN)/pyright --verifytypes mempattern --ignoreexternal >build/types.txt \
+	|| { cat build/types.txt; exit 1; }
 
 # After a change of what the C headers declare.
 stub: $(VENV)/ready
