@@ -21,7 +21,8 @@
 #                Python there is, and keeps what came out in docs/portability.md
 #   make wheel   build the wheel into dist/ and audit it
 #   make install-c PREFIX=/usr/local    the C library: header, shared and static, pkg-config
-#   make lint    ruff and mypy
+#   make lint    ruff, mypy and pyright
+#   make stub    write anew the stub of the C core, after a change of its headers
 #   make docs    the documentation into build/docs, and its doctests
 #   make recordings   record anew what the pictures show; make pictures draws them
 
@@ -31,7 +32,7 @@ BIN    := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: demo test test-c test-threads test-python bench bench-docs bench-compare growth instructions \
-        slowdown migrations forecast validate evidence reproduce corpus fuzz soak lint docs pictures \
+        slowdown migrations forecast validate evidence reproduce corpus fuzz soak lint stub docs pictures \
         recordings clean headers install-c arm64 wheel portability
 
 demo: $(VENV)/ready
@@ -190,7 +191,17 @@ soak: $(VENV)/ready | fuzzers
 
 lint: $(VENV)/ready
 	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation -e '.[lint]'
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/basedpyright
+	@mkdir -p build
+	@PYTHONPATH=src $(BIN)/basedpyright --verifytypes mempattern --ignoreexternal >build/types.txt \
+	|| { cat build/types.txt; exit 1; }
+
+# After a change of what the C headers declare.
+stub: $(VENV)/ready
+	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation -e '.[lint]'
+	$(BIN)/python csrc/native_stub.py | $(BIN)/ruff format --stdin-filename _native.pyi - \
+	    > build/_native.pyi
+	mv build/_native.pyi src/mempattern/_native.pyi
 
 # A warning is an error: a link that leads nowhere, a name that is not on a page, a page in no contents.
 SPHINX := $(BIN)/python -m sphinx -q -W --keep-going -d build/doctrees docs

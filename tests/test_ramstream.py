@@ -9,6 +9,7 @@ import pytest
 import stream_writer as w
 from hypothesis import given
 from hypothesis import strategies as st
+
 from mempattern._native import ffi, lib
 
 BLOCKS = {"pc.ram": 150, "empty": 0, "vga.vram": 70, "/rom@etc/acpi/tables": 1}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mempattern._memory import as_words, lend
+from mempattern._memory import AnyBitmap, as_words, lend
 from mempattern._native import ffi
 from mempattern.errors import BitmapError, RegionError
 from mempattern.interval import Interval
@@ -15,7 +15,7 @@ _POINTERS = ffi.typeof("uint64_t *[]")
 
 
 def lend_all(
-    bitmaps: Interval | Mapping[str, object], regions: tuple[Region, ...], names: frozenset[str]
+    bitmaps: Interval | Mapping[str, AnyBitmap], regions: tuple[Region, ...], names: frozenset[str]
 ) -> tuple[Any, list[Any]]:
     """C's `const uint64_t *const *`, one bitmap a region in the regions' order, and what must stay
     alive with it; `names` are the regions' names.

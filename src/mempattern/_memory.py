@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +11,14 @@ from mempattern._native import ffi, lib
 from mempattern.errors import BitmapError, OutOfMemoryError
 from mempattern.regions import Region
 
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
 Bitmap = npt.NDArray[np.uint64]
 """Little-endian 64-bit words; bit i of word w is page 64*w + i, as KVM writes it."""
+
+AnyBitmap: TypeAlias = "Bitmap | npt.NDArray[np.uint8] | Buffer"
+"""What is taken as one: words, or bytes, or whatever has the buffer protocol."""
 
 _UINT64 = np.dtype("<u8")
 _UINT8 = np.dtype("u1")

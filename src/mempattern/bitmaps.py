@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mempattern._memory import Bitmap, as_words, lend
+from mempattern._memory import AnyBitmap, Bitmap, as_words, lend
 from mempattern._native import ffi, lib
 from mempattern._results import check
 from mempattern.errors import BitmapError, UsageError
@@ -53,7 +53,7 @@ class Seen:
 
 
 def group_counts(
-    bitmap: object,
+    bitmap: AnyBitmap,
     n_pages: int,
     group_pages: int = GROUP_PAGES,
     *,
@@ -82,7 +82,11 @@ def group_counts(
 
 
 def seen(
-    bitmap: object, n_pages: int, *, previous: object = None, ever: Bitmap | None = None
+    bitmap: AnyBitmap,
+    n_pages: int,
+    *,
+    previous: AnyBitmap | None = None,
+    ever: Bitmap | None = None,
 ) -> Seen:
     """What the interval of `bitmap` did, after one of `previous` and those that `ever` has in it.
 
@@ -109,7 +113,7 @@ def seen(
     return Seen.of(counts)
 
 
-def page_numbers(bitmap: object, n_pages: int) -> npt.NDArray[np.int64]:
+def page_numbers(bitmap: AnyBitmap, n_pages: int) -> npt.NDArray[np.int64]:
     """Numbers of the dirty pages, ascending: a new int64 array.
 
     Raises `BitmapError`, also if the bitmap changed in the middle; `RegionError`, `KernelError`.

@@ -16,7 +16,7 @@ from mempattern._native import ffi, lib
 from mempattern._results import check
 from mempattern.curve import DirtyCurve
 from mempattern.errors import RegionError, UsageError
-from mempattern.interval import Interval
+from mempattern.interval import AnyBitmap, Interval
 from mempattern.regions import GROUP_PAGES, Region, check_group_pages, check_regions, origins
 
 _GAP = 0.1  # of the interval's duration, between it and the one before
@@ -91,8 +91,8 @@ class DistinctPages:
 
     def __init__(self, regions: Iterable[Region], group_pages: int = GROUP_PAGES) -> None:
         checked = check_regions(regions)
-        self.group_pages = check_group_pages(group_pages)
-        self.n_intervals = 0
+        self.group_pages: int = check_group_pages(group_pages)
+        self.n_intervals: int = 0
         """Intervals counted."""
         self._end_ns: int | None = None  # of the last one, if it was an Interval
         out = ffi.new("mpat_distinct **")
@@ -111,7 +111,7 @@ class DistinctPages:
         return int(lib.mpat_distinct_bytes(self._held.handle))
 
     def update(
-        self, bitmaps: Interval | Mapping[str, object], duration_s: float | None = None
+        self, bitmaps: Interval | Mapping[str, AnyBitmap], duration_s: float | None = None
     ) -> None:
         """Count one interval; the arguments are those of `GroupStats.update`.
 

@@ -13,7 +13,7 @@ from mempattern._intervals import lend_all
 from mempattern._native import ffi, lib
 from mempattern._results import check
 from mempattern.errors import UsageError
-from mempattern.interval import Bitmap, Interval
+from mempattern.interval import AnyBitmap, Bitmap, Interval
 from mempattern.regions import Region, check_regions, origins
 
 _MAX_DEPTH = 255
@@ -60,7 +60,7 @@ class DirtyHistory:
         out = ffi.new("mpat_history **")
         n_pages = [region.n_pages for region in checked_regions]
         check(lib.mpat_history_create(n_pages, len(n_pages), self.depth, out), "this DirtyHistory")
-        self.held = HeldHistory.own(out[0], checked_regions)
+        self.held: HeldHistory = HeldHistory.own(out[0], checked_regions)
 
     @property
     def regions(self) -> tuple[Region, ...]:
@@ -76,7 +76,7 @@ class DirtyHistory:
         """Memory held, in bytes."""
         return int(lib.mpat_history_bytes(self.held.handle))
 
-    def update(self, bitmaps: Interval | Mapping[str, object]) -> None:
+    def update(self, bitmaps: Interval | Mapping[str, AnyBitmap]) -> None:
         """Append one interval, as `GroupStats.update` takes it.
 
         Raises `UsageError` if a `GroupStats` fills this history, `BitmapError`, `RegionError`,

@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from mempattern._checks import whole_number
-from mempattern._memory import Bitmap
+from mempattern._memory import AnyBitmap, Bitmap
 from mempattern.bitmaps import page_numbers
 from mempattern.errors import BitmapError, RegionError, UsageError
 from mempattern.regions import Region
 
-__all__ = ["Bitmap", "Interval", "Provenance"]
+__all__ = ["AnyBitmap", "Bitmap", "Interval", "Provenance"]
 
 _MOST_NS = (1 << 63) - 1
 

@@ -137,15 +137,15 @@ class MicroVM(Closing):
         logging: Logging = "log",
         ring_entries: int = 65536,
     ) -> None:
-        self.regions = check_regions(regions)
+        self.regions: tuple[Region, ...] = check_regions(regions)
         for region in self.regions:
             if region.page_bytes != PAGE_BYTES:
                 raise RegionError(
                     f"region {region.name!r}: the micro VM has pages of {PAGE_BYTES} bytes, "
                     f"not of {region.page_bytes}"
                 )
-        self.workloads = _workloads(workloads)
-        self.logging = logging
+        self.workloads: tuple[Workload, ...] = _workloads(workloads)
+        self.logging: Logging = logging
         self.ring_entries = ring_entries
         if not isinstance(logging, str) or logging not in _LOGGING:
             raise UsageError(f"logging must be one of {', '.join(_LOGGING)}, not {logging!r}")
@@ -385,7 +385,7 @@ def _check(result: int, vm: MicroVM, doing: str) -> None:
 
 def _cause_of_death(vm: MicroVM) -> str:
     for vcpu in range(len(vm.workloads)):
-        state = vm._state(vcpu)
+        state = vm._state(vcpu)  # pyright: ignore[reportPrivateUsage]
         if state.error:
             said = vm.console().strip().splitlines()
             return (

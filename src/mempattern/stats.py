@@ -17,7 +17,7 @@ from mempattern._results import check
 from mempattern.bitmaps import Seen
 from mempattern.errors import RegionError, UsageError
 from mempattern.history import DirtyHistory, HeldHistory
-from mempattern.interval import Interval
+from mempattern.interval import AnyBitmap, Interval
 from mempattern.regions import GROUP_PAGES, Region, check_group_pages, check_regions, origins
 
 _SEEN = ffi.typeof("mpat_seen[]")
@@ -129,14 +129,14 @@ class GroupStats:
         history: DirtyHistory | None = None,
     ) -> None:
         checked = check_regions(regions)
-        self.group_pages = check_group_pages(group_pages)
-        self.half_life_s = positive_seconds("half_life_s", half_life_s)
+        self.group_pages: int = check_group_pages(group_pages)
+        self.half_life_s: float = positive_seconds("half_life_s", half_life_s)
         if self.half_life_s < 1e-9:
             raise UsageError(f"half_life_s must be at least 1e-9 (a nanosecond), not {half_life_s}")
         self.history = history
         if history is not None:
             _check_history(history, checked)
-        self.n_intervals = 0
+        self.n_intervals: int = 0
         self._held = self._create(checked)
         self._seen: dict[str, Seen] = {}
 
@@ -160,7 +160,7 @@ class GroupStats:
         return self._held.regions
 
     def update(
-        self, bitmaps: Interval | Mapping[str, object], duration_s: float | None = None
+        self, bitmaps: Interval | Mapping[str, AnyBitmap], duration_s: float | None = None
     ) -> Seen:
         """Count one interval, and say what it did to the whole VM.
 
@@ -210,9 +210,10 @@ class GroupStats:
             return
         moved = origins(held.regions, checked, self.group_pages)
         out = ffi.new("mpat_stats **")
-        history = ffi.NULL if self.history is None else ffi.new("mpat_history **")
+        history = ffi.new("mpat_history **")
         n_pages = [region.n_pages for region in checked]
-        _check(lib.mpat_stats_follow(held.handle, n_pages, len(n_pages), moved, history, out))
+        followed = ffi.NULL if self.history is None else history
+        _check(lib.mpat_stats_follow(held.handle, n_pages, len(n_pages), moved, followed, out))
         if self.history is None:
             self._held = _Held.own(out[0], checked, ffi.NULL)
         else:

@@ -45,7 +45,7 @@ class PatternDetector:
 
     def __init__(self, stats: GroupStats) -> None:
         self.stats = stats
-        self.n_intervals = 0
+        self.n_intervals: int = 0
         """Intervals observed."""
         self._before = stats.n_intervals
         self._regions = stats.regions
@@ -89,7 +89,7 @@ class PatternDetector:
             total += row
             bitmap, dirty = interval.bitmaps[region.name], stats.groups(region.name).dirty
             part.sample.observe(index, bitmap, dirty, seen.active_groups)
-        self._series.put(index, tuple(total))
+        self._series.put(index, tuple(total.tolist()))
         self._times.put(index, (interval.start_ns, interval.end_ns, interval.lost_pages))
         self.n_intervals += 1
 

@@ -164,4 +164,4 @@ def _hash(numbers: npt.NDArray[np.uint64], seed: int) -> npt.NDArray[np.float64]
     x = (x ^ x >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ x >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
     x ^= x >> np.uint64(31)
-    return np.asarray((x >> np.uint64(11)) * 2.0**-53)
+    return np.asarray((x >> np.uint64(11)) * 2.0**-53, np.float64)

@@ -32,10 +32,10 @@ class Followed(Closing):
     def __init__(
         self, source: Source, target: Target, options: argparse.Namespace, stop: Stop
     ) -> None:
-        self.source = source
-        self.target = target
+        self.source: Source = source
+        self.target: Target = target
         """As it is now, with the cost of all attachments."""
-        self.execs = 0
+        self.execs: int = 0
         self._options = options
         self._stop = stop
         self._huge_bytes_before = 0

@@ -7,7 +7,7 @@ import os
 import select
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -23,7 +23,7 @@ class Ended:
     """Ctrl-C and SIGTERM end what is within, and not the command. `code` is its exit code."""
 
     def __init__(self) -> None:
-        self.code = 0
+        self.code: int = 0
         self._signal = INTERRUPTED
         self._before: Any = None
 
@@ -43,7 +43,7 @@ class Ended:
 
 
 @contextmanager
-def pool_of(jobs: int) -> Iterator[Executor | None]:
+def pool_of(jobs: int) -> Generator[Executor | None, None, None]:
     """None for one job, which is done here."""
     if jobs == 1:
         yield None
@@ -74,7 +74,7 @@ def _end_with(command: int) -> None:
 
 
 @contextmanager
-def progress_of(n_traces: int) -> Iterator[Callable[[], None]]:
+def progress_of(n_traces: int) -> Generator[Callable[[], None], None, None]:
     """A bar on stderr, on a terminal; what says that one more is done."""
     console = Console(stderr=True)
     if not console.is_terminal or console.is_dumb_terminal:

@@ -1,5 +1,6 @@
 """A caller's function made machine code, or one sentence that says why it cannot be."""
 
+# pyright: reportPrivateImportUsage=false, reportAttributeAccessIssue=false
 from __future__ import annotations
 
 import inspect

@@ -1,5 +1,6 @@
 """What compiled code may call: the C core's counts, and the instruction that counts bits."""
 
+# pyright: reportArgumentType=false
 from __future__ import annotations
 
 from typing import Any

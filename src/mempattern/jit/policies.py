@@ -1,5 +1,6 @@
 """Policies of your own: after each pass of a pre-copy migration, which downtime to allow."""
 
+# pyright: reportCallIssue=false
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -65,7 +66,7 @@ class Policy:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
-        self.compiled, _returned = compile_user(function, {"passes": _PASSES})
+        self.compiled: Any = compile_user(function, {"passes": _PASSES})[0]
         limits_s = types.Array(types.float64, 1, "C")
         self._run = compile_loop(_loop(self.compiled), _PASSES, limits_s)
 

@@ -1,5 +1,6 @@
 """Numbers of your own for each group, computed from its words in one compiled loop."""
 
+# pyright: reportCallIssue=false
 from __future__ import annotations
 
 import threading
@@ -15,7 +16,7 @@ from mempattern._intervals import lend_all
 from mempattern._memory import view
 from mempattern._results import busy
 from mempattern.errors import UsageError
-from mempattern.interval import Bitmap, Interval
+from mempattern.interval import AnyBitmap, Bitmap, Interval
 from mempattern.jit._compile import compile_loop, compile_user, numba_type, part, read_only
 from mempattern.regions import GROUP_PAGES, Region, check_group_pages, check_regions, origins
 
@@ -81,7 +82,7 @@ class GroupReducer:
             )
         states = types.Array(arguments.get("state", types.uint8), 1, "C")
         loop = _stateless(reduce) if state is None else _stateful(reduce)
-        self.run = compile_loop(loop, _WORDS, types.int64, types.int64, states, out)
+        self.run: Any = compile_loop(loop, _WORDS, types.int64, types.int64, states, out)
         """The compiled loop: of our own `GroupReduction` only, for it checks no sizes."""
 
     def over(self, regions: Iterable[Region], group_pages: int = GROUP_PAGES) -> GroupReduction:
@@ -106,15 +107,15 @@ class GroupReduction:
 
     def __init__(self, reducer: GroupReducer, regions: Iterable[Region], group_pages: int) -> None:
         self.reducer = reducer
-        self.group_pages = check_group_pages(group_pages)
-        self.regions = check_regions(regions)
+        self.group_pages: int = check_group_pages(group_pages)
+        self.regions: tuple[Region, ...] = check_regions(regions)
         """The regions, as last followed."""
-        self.state = self._new_state(self.regions)
+        self.state: Mapping[str, npt.NDArray[Any]] = self._new_state(self.regions)
         """Of each region, by its name, the groups' records: an array of shape (n_groups,), which
         may be read and written between intervals. Empty if the reducer keeps none."""
         self._busy = threading.Lock()
 
-    def __call__(self, bitmaps: Interval | Mapping[str, object]) -> dict[str, npt.NDArray[Any]]:
+    def __call__(self, bitmaps: Interval | Mapping[str, AnyBitmap]) -> dict[str, npt.NDArray[Any]]:
         if not self._busy.acquire(blocking=False):
             raise busy("this GroupReduction")
         try:

@@ -119,8 +119,9 @@ class Asking:
 
 
 async def _in_time(ask: Callable[..., Any], about: Any) -> Any:
+    deadline = asyncio.timeout(_ANSWER_S)
     try:
-        async with asyncio.timeout(_ANSWER_S) as deadline:
+        async with deadline:
             return await in_thread(ask, about)
     except TimeoutError:  # or the policy's own
         if not deadline.expired():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from mempattern.qemu.replies import capabilities_of, parameters_of
 
 
 @contextmanager
-def steering_alone(pid: int) -> Iterator[int | None]:
+def steering_alone(pid: int) -> Generator[int | None, None, None]:
     """Lock QEMU's directory in /proc, or another's settings would be taken for QEMU's own. None
     where it is not seen. A guard that is given the descriptor goes on holding the lock.
 
@@ -54,9 +54,9 @@ class Borrowed:
         lock: int | None,
     ) -> None:  # fmt: skip
         self._session, self._lock = session, lock
-        self.parameters = now
+        self.parameters: dict[str, Any] = now
         """As they are now."""
-        self.capabilities = capabilities
+        self.capabilities: dict[str, bool] = capabilities
         self._were: dict[str, Any] = {}
         self._ours: dict[str, list[Any]] = {}
         """The last two values that each was set to: the later one may not have got there."""

@@ -104,7 +104,7 @@ class MigrationController:
                 f"on_nonconvergence must be one of {', '.join(get_args(OnNonconvergence))}, not "
                 f"{on_nonconvergence!r}"
             )
-        self._on_nonconvergence = on_nonconvergence
+        self._on_nonconvergence: OnNonconvergence = on_nonconvergence
         self._observe_s = number_within("observe_s", observe_s, 0, math.inf, "seconds")
         self._traces = traces
         self._output, self._force = output, force

@@ -106,7 +106,7 @@ class Audience(Listener):
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
-        self.has_left = False
+        self.has_left: bool = False
 
     def said(self, text: str) -> None:
         self._tell("said", text)

@@ -35,7 +35,7 @@ class Connection:
                 f"{_sentence(error, uri)}. Is libvirtd (or virtqemud) running, and may you use it? "
                 f"Give its URI with --connect"
             ) from error
-        self.uri = str(self._handle.getURI())
+        self.uri: str = str(self._handle.getURI())
         self._watched: list[int] = []
         with suppress(self._libvirt.libvirtError):  # a driver without a daemon needs none
             self._handle.setKeepAlive(_ASK_S, _ASKS)

@@ -18,36 +18,44 @@ class Migrator(Protocol):
     @property
     def facts(self) -> Mapping[str, str]:
         """Which version of what it is, for the trace."""
+        ...
 
     @property
     def limit_ms(self) -> int:
         """The downtime limit in force; known from `check` on, as are those below."""
+        ...
 
     @property
     def was_limit_ms(self) -> int:
         """The downtime limit that is put back: the first, or what somebody else has set since."""
+        ...
 
     @property
     def handover_s(self) -> float:
         """For which the guest stands still beside what QEMU reckons with."""
+        ...
 
     @property
     def bandwidth_Bps(self) -> float:
         """What a migration may send; 0: no limit."""
+        ...
 
     @property
     def lowest_limit_ms(self) -> int:
         """Below which no limit is set; 0: any."""
+        ...
 
     @property
     def no_throttle(self) -> str | None:
         """Why the guest cannot be throttled; None if it can."""
+        ...
 
     async def check(
         self, *, starts: bool, traces: bool, on_nonconvergence: OnNonconvergence
     ) -> Figures:
         """Raises `UsageError`, before anything is changed, for what cannot be started or, if it was
         to be under way, steered."""
+        ...
 
     async def prepare(
         self, *, on_nonconvergence: OnNonconvergence, auto_converges: bool,
@@ -60,12 +68,14 @@ class Migrator(Protocol):
 
     async def figures(self) -> Figures:
         """Where it stands."""
+        ...
 
     async def next_event(self, timeout_s: float) -> None:
         """Wait for the next sync, or a change of the status; for so long at most."""
 
     async def ram_bytes(self) -> int:
         """Of the guest."""
+        ...
 
     async def look(self) -> None:
         """At the downtime limit, which somebody else may have changed."""
@@ -91,9 +101,11 @@ class Guest(Protocol):
 
     def open(self) -> AbstractAsyncContextManager[Migrator]:
         """For as long as the context lasts. Raises `MonitorError`."""
+        ...
 
     def ram(self) -> tuple[int, GuestRam]:
         """QEMU's process, and the guest's memory in it; not while it is open.
 
         Raises `MonitorError`, `ProcessError`, `UsageError`.
         """
+        ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -42,7 +42,7 @@ class Domain:
     uri: str | None = None
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[Migrator]:
+    async def open(self) -> AsyncGenerator[Migrator, None]:
         connection, domain = await asyncio.to_thread(self._find)
         try:
             pid = await asyncio.to_thread(_pid, connection, domain)
@@ -104,7 +104,7 @@ def _pid(connection: Connection, domain: Any) -> int:
 class DomainMigrator:
     """See `Migrator`. What only who starts a migration can do is left to them."""
 
-    handover_s = 0.04
+    handover_s: float = 0.04
     """The guest was seen to stand still for 21 to 61 ms, once for 95 ms, beside the sending of what
     remained, and QEMU's headroom is 25 ms (docs/libvirt.md)."""
     lowest_limit_ms = 0
@@ -118,8 +118,9 @@ class DomainMigrator:
         self._end: Mapping[str, Any] | None = None
         self._last = Figures("none")
         self._is_cancelled = False
-        self.limit_ms = self.was_limit_ms = 0
-        self.bandwidth_Bps = 0.0
+        self.limit_ms: int = 0
+        self.was_limit_ms: int = 0
+        self.bandwidth_Bps: float = 0.0
         self._ours: list[int] = []
         """The last two limits that we set: the later one may not have got there."""
 
@@ -133,7 +134,9 @@ class DomainMigrator:
         loop = asyncio.get_running_loop()
         await asyncio.to_thread(self._connection.watch, self._domain, events, loop)
         version = await asyncio.to_thread(self._connection.ask, "getLibVersion")
-        self.facts = {"libvirt": f"{version // 10**6}.{version // 1000 % 1000}.{version % 1000}"}
+        self.facts: dict[str, str] = {
+            "libvirt": f"{version // 10**6}.{version // 1000 % 1000}.{version % 1000}"
+        }
 
     async def check(
         self, *, starts: bool, traces: bool, on_nonconvergence: OnNonconvergence

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
@@ -30,7 +30,7 @@ class QMPSocket:
     path: str | os.PathLike[str]
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[Migrator]:
+    async def open(self) -> AsyncGenerator[Migrator, None]:
         async with Session(self.path) as session:
             facts = {"qemu": await check_version(session)}
             is_emulated = await emulates(session)
@@ -55,12 +55,13 @@ async def emulates(session: Session) -> bool:
 class QMPMigrator:
     """See `Migrator`."""
 
-    handover_s = 0.0
+    handover_s: float = 0.0
 
     def __init__(
         self, session: Session, borrowed: Borrowed, facts: Mapping[str, str], *, emulates: bool
     ) -> None:
-        self._session, self._borrowed, self.facts = session, borrowed, facts
+        self._session, self._borrowed = session, borrowed
+        self.facts: Mapping[str, str] = facts
         self._emulates = emulates
         self._events = session.listen(("MIGRATION_PASS", "MIGRATION"))
         self._number = 0

@@ -29,8 +29,8 @@ class Session:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.fspath(path)
-        self.pid = 0
+        self.path: str = os.fspath(path)
+        self.pid: int = 0
         """QEMU's process, as soon as it is connected to."""
         self._qmp = library()
         self._client = self._qmp.QMPClient()

@@ -53,7 +53,7 @@ class Best(Policy):
     def _follow(self, plan: Plan, now_s: float, *, throttles: bool) -> Action:
         """During the first pass it does not throttle: all is to be sent whatever is written."""
         self._plan, self._until_s = plan, now_s + plan.within_s * _LATE
-        self.why = plan.sentence
+        self.why: str = plan.sentence
         return Action(plan.limit_s, plan.throttle if throttles else None)
 
     def _limit_s(self, plan: Plan, done: Pass) -> float:

@@ -46,8 +46,9 @@ class ExpectedMemory:
                 raise UsageError(f"{name} must be a whole number from {least} on, not {number!r}")
         estimates = [curve.at(float(window_s)) for window_s in _WINDOWS_S]
         self._written = np.array([getattr(one, bound) for one in estimates], np.float64)
-        self.page_bytes, self.n_pages = curve.page_bytes, n_pages
-        self.pending_pages = float(n_pages)
+        self.page_bytes: int = curve.page_bytes
+        self.n_pages: int = n_pages
+        self.pending_pages: float = float(n_pages)
         self._zero_pages = min(zero_pages, n_pages)
         self._share = 1 / _SLICES
         # A chunk's log is cleared when the first slice of it is sent; without chunks, by a sync.

@@ -78,17 +78,18 @@ class Migrations:
         patience_s: float | None = None,
         courses: int | None = None,
     ) -> None:
-        self.bandwidth_Bps = positive("bandwidth_Bps", bandwidth_Bps, "bytes/s")
-        self.workload, self.host = workload, host
+        self.bandwidth_Bps: float = positive("bandwidth_Bps", bandwidth_Bps, "bytes/s")
+        self.workload: Recording | DirtyCurve = workload
+        self.host: Host = host
         self._memories, memory = memories, memories[0]
-        self.page_s = (memory.page_bytes + PAGE_HEADER_BYTES) / self.bandwidth_Bps
+        self.page_s: float = (memory.page_bytes + PAGE_HEADER_BYTES) / self.bandwidth_Bps
         if courses is None:
             courses = min(max(_LARGE_PAGES // memory.n_pages, 1) * 3, COURSES)
         if whole_number(courses, 1, 10_000) is None:
             raise UsageError(f"courses must be a whole number from 1 to 10000, not {courses!r}")
-        self.courses = max(courses, len(memories))
+        self.courses: int = max(courses, len(memories))
         self._enough_s = usual_patience_s(memory.n_pages, memory.page_bytes, self.bandwidth_Bps)
-        self.patience_s = positive_seconds(
+        self.patience_s: float = positive_seconds(
             "patience_s", self._enough_s if patience_s is None else patience_s
         )
         self._played: dict[tuple[float, Callable[[], Policy]], list[Course]] = {}

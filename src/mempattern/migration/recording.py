@@ -60,28 +60,30 @@ class Recording:
     def __init__(self, intervals: Intervals) -> None:
         if not len(intervals):
             raise UsageError("the trace has no interval; record for some seconds first")
-        self.regions = intervals[len(intervals) - 1].regions
-        self.page_bytes = _page_bytes(self.regions)
-        self.n_pages = sum(region.n_pages for region in self.regions)
-        self.handle = _create(self.regions)
+        self.regions: tuple[Region, ...] = intervals[len(intervals) - 1].regions
+        self.page_bytes: int = _page_bytes(self.regions)
+        self.n_pages: int = sum(region.n_pages for region in self.regions)
+        self.handle: Any = _create(self.regions)
         self._lost_pages, by_part = self._read(intervals)
         durations_s = (self._end_ns - self._start_ns) / 1e9
-        self.edges_s = np.concatenate(([0.0], np.cumsum(durations_s)))
+        self.edges_s: npt.NDArray[np.float64] = np.concatenate(([0.0], np.cumsum(durations_s)))
         span_s = int(self._end_ns[-1] - self._start_ns[0]) / 1e9
-        self.unseen_s = max(round(span_s - float(self.edges_s[-1]), 9), 0.0)
-        self.lost_pages = sum(self._lost_pages)
+        self.unseen_s: float = max(round(span_s - float(self.edges_s[-1]), 9), 0.0)
+        self.lost_pages: int = sum(self._lost_pages)
         self._n_lossy = int(np.count_nonzero(self._lost_pages))
         self._longest_s, self._usual_s = float(durations_s.max()), float(np.median(durations_s))
-        self.dirty_pages = by_part.sum(axis=1)
+        self.dirty_pages: npt.NDArray[np.float64] = by_part.sum(axis=1)
         runs = alike(self.edges_s, by_part)
-        self.alike_s = np.concatenate([run.moments_s for run in runs] or [np.zeros(1)])
-        self.period_s = period_of(runs, self.duration_s)
-        self.loop_s = float(self.alike_s[0]) if self.period_s is None else runs[0].best_s
+        self.alike_s: npt.NDArray[np.float64] = np.concatenate(
+            [run.moments_s for run in runs] or [np.zeros(1)]
+        )
+        self.period_s: float | None = period_of(runs, self.duration_s)
+        self.loop_s: float = float(self.alike_s[0]) if self.period_s is None else runs[0].best_s
         loop = int(np.searchsorted(self.edges_s, self.loop_s))
         check(lib.mpat_recording_seal(self.handle, loop), "this recording")
-        self.ever = [np.zeros(region.n_words, np.uint64) for region in self.regions]
+        self.ever: list[Bitmap] = [np.zeros(region.n_words, np.uint64) for region in self.regions]
         check(lib.mpat_recording_ever(self.handle, lent(self.ever)), "this recording")
-        self.touched_pages = int(_volumes(self.ever, self.regions).sum())
+        self.touched_pages: int = int(_volumes(self.ever, self.regions).sum())
         for array in (self.edges_s, self.alike_s, self.dirty_pages, *self.ever):
             array.flags.writeable = False
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +50,8 @@ class ReplayedMemory:
         loops: bool = True,
     ) -> None:
         self.recording = recording
-        self.page_bytes, self.n_pages = recording.page_bytes, recording.n_pages
+        self.page_bytes: int = recording.page_bytes
+        self.n_pages: int = recording.n_pages
         self._starts_s, self._later_s, self._loops = starts_s, 0.0, loops
         regions = recording.regions
         if whole_number(chunk_pages, 0, 1 << 52) is None or chunk_pages % 64:
@@ -59,7 +61,8 @@ class ReplayedMemory:
                 f"there must be a bitmap of zero pages for each of the {len(regions)} regions, "
                 f"not {len(zero)} in all"
             )
-        self._zero, self._kept = ffi.NULL, []
+        self._zero: Any = ffi.NULL
+        self._kept: list[Any] = []
         if zero is not None:
             self._kept = [
                 lend(as_words(words, region), region)
@@ -75,7 +78,7 @@ class ReplayedMemory:
         self.deferred_pages: float = 0
 
     @contextmanager
-    def started_later(self, wait_s: float) -> Iterator[None]:
+    def started_later(self, wait_s: float) -> Generator[None, None, None]:
         """Within, migrations start so much later than `starts_s`."""
         self._later_s = wait_s
         try:

@@ -57,7 +57,7 @@ class Strips:
 
     def __init__(self) -> None:
         self.shown: tuple[Strip, ...] = ()
-        self.n_hidden = 0
+        self.n_hidden: int = 0
         self._dirty: dict[str, int] = {}
         self._names: frozenset[str] = frozenset()
         self._for: tuple[tuple[Region, ...], int] = ((), 0)

@@ -1,5 +1,6 @@
 """A picture of a trace: time by address, and under it how much was dirtied."""
 
+# pyright: reportArgumentType=false
 from __future__ import annotations
 
 from typing import Any, BinaryIO

@@ -1,5 +1,6 @@
 """A picture of replays: total time against downtime, a mark for each policy."""
 
+# pyright: reportArgumentType=false
 from __future__ import annotations
 
 import math

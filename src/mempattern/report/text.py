@@ -64,7 +64,7 @@ class SummaryView(View):
     """Prints nothing but the summary."""
 
     def __init__(self, out: TextIO | None = None) -> None:
-        self.out = out or sys.stdout
+        self.out: TextIO = out or sys.stdout
 
     def close(self) -> None:
         """Nothing is held."""

@@ -66,9 +66,11 @@ class _KVMSource(Source):
     _collect: Callable[..., int]
 
     def __init__(self, memslots: Sequence[Memslot], provenance: Provenance) -> None:
-        self.memslots = tuple(memslots)
-        self.regions = check_regions(memslot.region for memslot in self.memslots)
-        self.provenance = provenance
+        self.memslots: tuple[Memslot, ...] = tuple(memslots)
+        self.regions: tuple[Region, ...] = check_regions(
+            memslot.region for memslot in self.memslots
+        )
+        self.provenance: Provenance = provenance
         page_bytes = os.sysconf("SC_PAGESIZE")
         for region in self.regions:
             if region.page_bytes != page_bytes:

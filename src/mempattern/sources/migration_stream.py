@@ -64,7 +64,7 @@ class MigrationStream(Source):
         self._stream = ffi.gc(out[0], lib.mpat_ramstream_destroy)
         self.provenance = _PROVENANCE
         self.regions: tuple[Region, ...] = ()
-        self.passes = 0
+        self.passes: int = 0
         """Ended so far, with the first one."""
         self._blocks: tuple[Region | None, ...] = ()
         self._indices = itertools.count()

@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from abc import abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +50,13 @@ class ProcessSource(Source):
             raise UsageError("a process cannot trace itself this way; trace it from another one")
         self.pid = checked
         self.provenance = provenance
-        self.layout = layout if layout is not None else writable_memory()
+        self.layout: Layout = layout if layout is not None else writable_memory()
         self.regions: tuple[Region, ...] = ()
         self.placed: list[Placed] = []
         self._maps_text = ""
         self._parser = MapsParser(lambda: page_sizes(self.pid))
         self._pools: dict[Region, BitmapPool] = {}
-        self.indices = itertools.count()
+        self.indices: Iterator[int] = itertools.count()
         self._lock = threading.Lock()
         # Kept open: it shows the memory of the program that runs now, also after an exec.
         self._maps = open_file(self.pid, "maps")
@@ -168,14 +169,14 @@ class ProcessWrites(ProcessSource):
         if result:
             raise _explained(self.pid, -result, fault)
         self._handle = ffi.gc(out[0], lib.mpat_process_close)
-        self.attach_s = lib.mpat_process_stopped_ns(self._handle) / 1e9
+        self.attach_s: float = lib.mpat_process_stopped_ns(self._handle) / 1e9
         huge_bytes = ffi.new("uint64_t *")
         result = lib.mpat_process_protect(
             self._handle, self._mappings, len(self.placed), huge_bytes, fault
         )
         if result:
             raise _explained(self.pid, -result, fault)
-        self.huge_bytes = int(huge_bytes[0])
+        self.huge_bytes: int = int(huge_bytes[0])
 
     def follow_mappings(self) -> bool:
         changed = super().follow_mappings()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 
-from mempattern.interval import Interval
+from mempattern.interval import Interval, Provenance
+from mempattern.regions import Region
 from mempattern.sources.base import Source
 from mempattern.trace import TraceReader
 
@@ -18,9 +19,9 @@ class Replay(Source):
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.trace = TraceReader(path)
-        self.regions = self.trace.regions
-        self.provenance = self.trace.provenance
+        self.trace: TraceReader = TraceReader(path)
+        self.regions: tuple[Region, ...] = self.trace.regions
+        self.provenance: Provenance = self.trace.provenance
         self._next = 0
 
     def __len__(self) -> int:

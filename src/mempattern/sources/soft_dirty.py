@@ -41,7 +41,7 @@ class SoftDirty(ProcessSource):
     Raises `ProcessError` (with `errno`, and what would help), `UsageError`.
     """
 
-    attach_s = 0.0
+    attach_s: float = 0.0
 
     def __init__(self, pid: int, layout: Layout | None = None) -> None:
         self._pagemap = self._clear_refs = -1

@@ -34,9 +34,9 @@ class Commits:
         self, path: Path, regions: tuple[Region, ...], make: Callable[[], sqlite3.Connection]
     ) -> None:
         self.path = path
-        self.dropped = 0
-        self.written = 0
-        self.failure = ""
+        self.dropped: int = 0
+        self.written: int = 0
+        self.failure: str = ""
         self._dropped_before = 0
         self._offered_bytes = 0  # counted by the caller only
         self._done_bytes = 0  # counted by the thread only

@@ -56,7 +56,7 @@ class TraceReader(Closing):
     dropped: int
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path: Path = Path(path)
         try:
             self._database = _open(self.path)
         except sqlite3.Error as error:

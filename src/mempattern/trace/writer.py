@@ -47,8 +47,8 @@ class TraceWriter(Closing):
         *,
         force: bool = False,
     ) -> None:
-        self.path = Path(path)
-        self.regions = check_regions(regions)
+        self.path: Path = Path(path)
+        self.regions: tuple[Region, ...] = check_regions(regions)
         check_total(self.regions)
         self.provenance = provenance
         self._last_index = -1

@@ -48,5 +48,5 @@ class MemoryPattern(Policy):
             self._stats = GroupStats(iteration.regions)
         self._stats.update(iteration)
         verdict = self._mp.observe(self._stats, iteration)
-        self.why = verdict.sentence
+        self.why: str = verdict.sentence
         return verdict.memory_intensive is True

@@ -24,7 +24,7 @@ class Nova(Policy):
     Raises `UsageError` unless the seconds are positive and the steps a whole number of at least 1.
     """
 
-    poll_s = 0.5
+    poll_s: float = 0.5
 
     def __init__(
         self,

@@ -23,7 +23,7 @@ class OVirt(Policy):
     The policy switches QEMU's auto-converge on, which a VM's settings may switch off.
     """
 
-    poll_s = 10.0
+    poll_s: float = 10.0
 
     def __init__(self, *, auto_converge: bool = True) -> None:
         self._throttling = AutoConverge() if auto_converge else Policy()

@@ -19,7 +19,7 @@ class Proxmox(Policy):
     """
 
     def __init__(self) -> None:
-        self.poll_s = 1.0
+        self.poll_s: float = 1.0
         self._limit_s = _FIRST_S
         self._polls = self._rises = 0
         self._sent_bytes = 0.0
