@@ -6,9 +6,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from mempattern._native import ffi, lib
 
 import mempattern
+from mempattern._native import ffi, lib
 
 ROOT = Path(__file__).parent.parent
 HEADER = ROOT / "csrc/include/mempattern.h"
