@@ -45,7 +45,7 @@ N_BYTES = sum(region.n_words for region in REGIONS) * 8
 
 def wait_for(trace, n_intervals):
     """Until so many are in the file, and out of the queue."""
-    while trace._commits._done_bytes < n_intervals * N_BYTES:
+    while trace.written < n_intervals:
         time.sleep(0.001)
 
 
@@ -54,8 +54,8 @@ class Gate:
 
     def __init__(self, monkeypatch):
         self._open, self.reached = threading.Event(), threading.Event()
-        self._pack = commits.pack
-        monkeypatch.setattr(commits, "pack", self.pack)
+        self._pack = commits.Packer().pack
+        monkeypatch.setattr(commits.Packer, "pack", lambda _, words: self.pack(words))
 
     def pack(self, words):
         self.reached.set()
@@ -243,14 +243,14 @@ except TraceError as error:
 
 
 def test_whatever_fails_in_the_thread_is_told_by_write_and_by_close(path, monkeypatch):
-    def fail(words):
+    def fail(self, words):
         raise MemoryError("no memory")
 
     intervals = make_intervals(3)
     trace = TraceWriter(path, REGIONS, HERE)
     trace.write(intervals[0])
     wait_for(trace, 1)
-    monkeypatch.setattr(commits, "pack", fail)
+    monkeypatch.setattr(commits.Packer, "pack", fail)
     trace.write(intervals[1])
     while not trace._commits.failure:
         time.sleep(0.001)

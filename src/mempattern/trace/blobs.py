@@ -25,9 +25,20 @@ _FRAME_HEADER = 5  # bytes up to and with the frame header descriptor, RFC 8878,
 _HAS_CHECKSUM = 4
 
 
-def pack(words: Bitmap) -> bytes:
-    blob: bytes = zstd.compress(np.ascontiguousarray(words).data, options=_OPTIONS)
-    return blob
+class Packer:
+    """Makes blobs, with one compressor for all: a new one takes as long as a small bitmap does.
+
+    One thread at a time.
+    """
+
+    def __init__(self) -> None:
+        self._zstd = zstd.ZstdCompressor(options=_OPTIONS)
+
+    def pack(self, words: Bitmap) -> bytes:
+        self._zstd.set_pledged_input_size(words.nbytes)  # which the frame states
+        raw = np.ascontiguousarray(words).data
+        blob: bytes = self._zstd.compress(raw, zstd.ZstdCompressor.FLUSH_FRAME)
+        return blob
 
 
 def most_bytes(region: Region) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -12,13 +13,14 @@ from queue import SimpleQueue
 
 from mempattern.interval import Interval
 from mempattern.regions import Region
-from mempattern.trace.blobs import count_dirty, pack
+from mempattern.trace.blobs import Packer, count_dirty
 from mempattern.trace.create import is_busy
 from mempattern.trace.schema import put_region
 
 _QUEUE_BYTES = 256 << 20
 """Of bitmaps that wait or are being written; one interval may always wait."""
 Facts = dict[str, str]
+_GATHER_S = 0.1
 _FLUSH_S = 30.0
 _LAST_S = 10.0
 
@@ -41,6 +43,8 @@ class Commits:
         self._offered_bytes = 0  # counted by the caller only
         self._done_bytes = 0  # counted by the thread only
         self._hurry = False
+        self._n_put = 0  # intervals in the transaction under way
+        self._packer = Packer()
         self._versions = {r.name: (number, 0, r) for number, r in enumerate(regions)}
         self._n_versions = len(regions)
         self._queue: SimpleQueue[tuple[Interval | Facts | None, int]] = SimpleQueue()
@@ -125,6 +129,8 @@ class Commits:
                 f"{self.path} cannot be written: {error}; its first {self.written} intervals are "
                 "safe, and none after them is in it"
             )
+            if database.in_transaction:
+                database.execute("rollback")
         try:
             _make_one_file(database)
         except sqlite3.Error as error:
@@ -132,8 +138,13 @@ class Commits:
             self.failure = f"{said}; it is complete only with its -wal file"
 
     def _commit_all(self, database: sqlite3.Connection) -> None:
-        dropped = 0
+        """As many intervals in one transaction as wait, and come within `_GATHER_S`: that a commit
+        waits for the disk twice takes longer than all the rest.
+        """
+        dropped, due_s = 0, 0.0
         while True:
+            if self._queue.empty() or time.monotonic() >= due_s:
+                self._commit(database)
             interval, dropped_before = self._queue.get()
             dropped += dropped_before
             if interval is None:
@@ -145,33 +156,37 @@ class Commits:
                 self.dropped += 1
                 dropped += 1
             else:
-                self._commit(database, interval, dropped)
+                if not self._n_put:
+                    database.execute("begin")
+                    due_s = time.monotonic() + _GATHER_S
+                self._put(database, interval, dropped)
                 dropped = 0
             self._done_bytes += _n_bytes(interval)
             del interval  # its bitmaps go back to the source's pool
+        self._commit(database)
         _record_dropped(database, self.written, dropped)
 
-    def _commit(self, database: sqlite3.Connection, interval: Interval, dropped: int) -> None:
-        position, run = self.written, database.execute
-        run("begin")
-        try:
-            _record_dropped(database, position, dropped)
-            dirty_pages = 0
-            for region in interval.regions:
-                words = interval.bitmaps[region.name]
-                dirty = count_dirty(words, region)
-                version = self._version(database, region, position)
-                run("insert into bitmap values (?, ?, ?, ?)",
-                    (position, version, dirty, pack(words)))  # fmt: skip
-                dirty_pages += dirty
-            run("insert into interval values (?, ?, ?, ?, ?, ?, ?)",
-                (position, interval.index, interval.start_ns, interval.end_ns,
-                 interval.collect_ns, interval.lost_pages, dirty_pages))  # fmt: skip
-            run("commit")
-        finally:
-            if database.in_transaction:
-                run("rollback")
-        self.written += 1
+    def _put(self, database: sqlite3.Connection, interval: Interval, dropped: int) -> None:
+        position, run = self.written + self._n_put, database.execute
+        _record_dropped(database, position, dropped)
+        dirty_pages = 0
+        for region in interval.regions:
+            words = interval.bitmaps[region.name]
+            dirty = count_dirty(words, region)
+            version = self._version(database, region, position)
+            run("insert into bitmap values (?, ?, ?, ?)",
+                (position, version, dirty, self._packer.pack(words)))  # fmt: skip
+            dirty_pages += dirty
+        run("insert into interval values (?, ?, ?, ?, ?, ?, ?)",
+            (position, interval.index, interval.start_ns, interval.end_ns,
+             interval.collect_ns, interval.lost_pages, dirty_pages))  # fmt: skip
+        self._n_put += 1
+
+    def _commit(self, database: sqlite3.Connection) -> None:
+        if self._n_put:
+            database.execute("commit")
+            self.written += self._n_put
+            self._n_put = 0
 
     def _version(self, database: sqlite3.Connection, region: Region, position: int) -> int:
         """The row of the region as it is now, added if it came or grew since."""

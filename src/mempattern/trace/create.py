@@ -40,6 +40,8 @@ def create(
     try:
         with_head = _open(new)
         try:
+            # No journal: until the head is there, whole and on the disk, there is no trace.
+            with_head.execute("pragma journal_mode = memory")
             with_head.execute("begin")
             make_head(with_head)
             with_head.execute("commit")
@@ -68,8 +70,9 @@ def _log_ahead(database: sqlite3.Connection) -> sqlite3.Connection:
     database.execute("pragma journal_mode = wal")
     # Opens the -wal file, and with it takes the lock that tells others of us, before any interval.
     database.execute("select 1 from sqlite_master").fetchone()
-    database.execute("pragma synchronous = normal")
-    database.execute("pragma wal_autocheckpoint = 1")  # keeps the -wal file short
+    # One wait for the disk a commit, which is then safe; a second one for every MiB or so.
+    database.execute("pragma synchronous = full")
+    database.execute("pragma wal_autocheckpoint = 256")
     return database
 
 
