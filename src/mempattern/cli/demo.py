@@ -14,8 +14,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from mempattern._checks import whole_number
 from mempattern.cli.arguments import seconds
 from mempattern.cli.exits import INTERRUPTED
@@ -23,7 +21,6 @@ from mempattern.errors import GuestError, KVMError, TraceError
 from mempattern.interval import Interval
 from mempattern.microvm import PATTERNS, MicroVM, Workload
 from mempattern.regions import Region
-from mempattern.report.live import LiveView, draws
 from mempattern.report.text import PlainView, View
 from mempattern.report.watch import Watch
 from mempattern.sources import Replay, Source
@@ -51,10 +48,10 @@ _MOST_OF_A_PATTERN = 10_000
 _LABELS = "demo_labels"  # in the trace's meta: [[pattern, intervals], ...]
 
 
-def add_to(commands: Any) -> None:
+def add_to(commands: Any, does: str) -> None:
     demo = commands.add_parser(
         "demo",
-        help="watch the memory of a real KVM guest as it goes through several patterns",
+        help=does,
         description=__doc__,
     )
     guest = demo.add_argument_group("of a running guest", "not with --replay")
@@ -175,6 +172,10 @@ def _show(
     title: str, source: Source, intervals: Iterator[tuple[str, Interval]], file: Path | None
 ) -> int:
     """Row by row, then the summary, also after Ctrl-C. Returns the exit code."""
+    from rich.console import Console  # noqa: PLC0415  (slow to import)
+
+    from mempattern.report.live import LiveView, draws  # noqa: PLC0415
+
     console = Console()
     watch = Watch(source.regions, source.provenance, file=file)
     view: View = PlainView(labelled=True)

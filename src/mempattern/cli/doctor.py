@@ -16,10 +16,10 @@ SOURCES = ("source uffd", "source soft-dirty")
 """Names of the checks that say whether a whole source works."""
 
 
-def add_to(commands: Any) -> None:
+def add_to(commands: Any, does: str) -> None:
     doctor = commands.add_parser(
         "doctor",
-        help="say what works here for tracing a process, and why not",
+        help=does,
         description=__doc__,
         epilog="exit code 0 if a process can be traced, 3 if none of the sources works",
     )

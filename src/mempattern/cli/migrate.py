@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import signal
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
-
-from rich.console import Console
+from typing import TYPE_CHECKING, Any
 
 from mempattern.cli.arguments import quantity
 from mempattern.cli.exits import (
@@ -24,7 +21,9 @@ from mempattern.cli.exits import (
 )
 from mempattern.errors import TraceError, UsageError
 from mempattern.quantities import parse_bandwidth, parse_duration
-from mempattern.report.migrating import JSONLines, Lines, LiveMigration
+
+if TYPE_CHECKING:
+    from mempattern.report.migrating import JSONLines, Lines, LiveMigration
 
 _CODES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
 
@@ -42,9 +41,9 @@ exit codes:
 """
 
 
-def add_to(commands: Any) -> None:
+def add_to(commands: Any, does: str) -> None:
     migrate = commands.add_parser(
-        "migrate", help="migrate a running QEMU guest, steered by a policy", description=__doc__,
+        "migrate", help=does, description=__doc__,
         epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     add = migrate.add_argument
@@ -81,6 +80,8 @@ def add_to(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    import asyncio  # noqa: PLC0415 - as what else takes long to import
+
     try:
         return asyncio.run(_migrate(options))
     except UsageError as error:
@@ -90,9 +91,12 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _migrate(options: argparse.Namespace) -> int:
+    import asyncio  # noqa: PLC0415
+
     from mempattern.live.controller import MigrationController  # noqa: PLC0415
     from mempattern.live.over_libvirt import Domain  # noqa: PLC0415
     from mempattern.migration.named import named_policies  # noqa: PLC0415
+    from mempattern.report.migrating import LiveMigration  # noqa: PLC0415
 
     named = named_policies([options.policy])
     (make,) = named.values() if len(named) == 1 else (None,)
@@ -150,9 +154,13 @@ async def _migrate(options: argparse.Namespace) -> int:
 
 
 def _view(options: argparse.Namespace) -> Lines | JSONLines | LiveMigration:
+    from rich.console import Console  # noqa: PLC0415
+
+    from mempattern.report.live import draws  # noqa: PLC0415
+    from mempattern.report.migrating import JSONLines, Lines, LiveMigration  # noqa: PLC0415
+
     if options.json:
         return JSONLines()
-    from mempattern.report.live import draws  # noqa: PLC0415
 
     console = Console()
     if not draws(console):

@@ -17,10 +17,10 @@ from mempattern.report.advice import Predicted, forecast_object, lines
 from mempattern.report.jsonlines import print_json
 
 
-def add_to(commands: Any) -> None:
+def add_to(commands: Any, does: str) -> None:
     predict = commands.add_parser(
         "predict",
-        help="say whether, when and at what cost a VM will migrate",
+        help=does,
         description=__doc__,
     )
     add = predict.add_argument

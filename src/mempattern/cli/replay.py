@@ -26,10 +26,10 @@ from mempattern.report.jsonlines import print_json
 from mempattern.report.replay import Replays, lines, replay_object
 
 
-def add_to(commands: Any) -> None:
+def add_to(commands: Any, does: str) -> None:
     command = commands.add_parser(
         "replay",
-        help="compare policies on the migration of a traced VM",
+        help=does,
         description=__doc__,
     )
     add = command.add_argument

@@ -18,8 +18,8 @@ from mempattern.report.watch import Row, Summary, Watch
 from mempattern.sources import Replay
 
 
-def add_to(commands: Any) -> None:
-    report = commands.add_parser("report", help="sum up a recorded trace", description=__doc__)
+def add_to(commands: Any, does: str) -> None:
+    report = commands.add_parser("report", help=does, description=__doc__)
     add = report.add_argument
     add("file", type=Path, metavar="FILE.mpt", help="what mempattern-trace -o wrote")
     add("--json", action="store_true", help="the same objects that mempattern-trace --json prints")

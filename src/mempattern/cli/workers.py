@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import select
 import signal
+import sys
 import threading
 from collections.abc import Callable, Generator
-from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from typing import TYPE_CHECKING, Any
 
 from mempattern.cli.exits import INTERRUPTED, TERMINATED
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 
 class Ended:
@@ -48,6 +47,9 @@ def pool_of(jobs: int) -> Generator[Executor | None, None, None]:
     if jobs == 1:
         yield None
         return
+    import multiprocessing  # noqa: PLC0415  (slow to import)
+    from concurrent.futures import ProcessPoolExecutor  # noqa: PLC0415
+
     context = multiprocessing.get_context("forkserver")  # a fork would copy our threads' locks
     context.set_forkserver_preload(["mempattern.migration.fleet"])
     before = set(multiprocessing.active_children())
@@ -76,11 +78,20 @@ def _end_with(command: int) -> None:
 @contextmanager
 def progress_of(n_traces: int) -> Generator[Callable[[], None], None, None]:
     """A bar on stderr, on a terminal; what says that one more is done."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich import progress as rich  # noqa: PLC0415  (slow to import)
+    from rich.console import Console  # noqa: PLC0415
+
     console = Console(stderr=True)
     if not console.is_terminal or console.is_dumb_terminal:
         yield lambda: None
         return
-    columns = TextColumn("replaying"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=console, transient=True) as progress:
+    columns = (
+        rich.TextColumn("replaying"), rich.BarColumn(), rich.MofNCompleteColumn(),
+        rich.TimeElapsedColumn(),
+    )  # fmt: skip
+    with rich.Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=n_traces)
         yield lambda: progress.advance(task)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import socket
@@ -37,7 +36,7 @@ class QMP(Closing):
         try:
             self._check_owner(connection, pid)
             connection.setblocking(False)
-            self._runner = asyncio.Runner()
+            self._runner = _asyncio().Runner()
         except BaseException:
             connection.close()
             raise
@@ -75,7 +74,7 @@ class QMP(Closing):
             return
         self._closed = True
         try:
-            self._runner.run(asyncio.wait_for(self._client.disconnect(), _LEAVE_S))
+            self._runner.run(_asyncio().wait_for(self._client.disconnect(), _LEAVE_S))
         except Exception:  # whatever became of the connection: it has been said, or is over
             pass
         finally:
@@ -94,12 +93,19 @@ class QMP(Closing):
             raise ClosedError("this QMP session is closed; open another")
         remaining = self._deadline - time.monotonic()
         try:
-            return self._runner.run(asyncio.wait_for(work, max(remaining, 0)))
+            return self._runner.run(_asyncio().wait_for(work, max(remaining, 0)))
         except TimeoutError as error:
             raise QMPError(silence(self._path)) from error
         except (self._qmp.QMPError, OSError, EOFError, ValueError) as error:
             said = " ".join(str(error).split()) or type(error).__name__
             raise QMPError(f"the QMP socket {self._path}: {said}") from error
+
+
+def _asyncio() -> ModuleType:
+    """Imported on use, for it takes as long as all of mempattern."""
+    import asyncio  # noqa: PLC0415
+
+    return asyncio
 
 
 def connect(path: str, timeout_s: float) -> socket.socket:
