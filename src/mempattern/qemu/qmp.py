@@ -93,7 +93,8 @@ class QMP(Closing):
             raise ClosedError("this QMP session is closed; open another")
         remaining = self._deadline - time.monotonic()
         try:
-            return self._runner.run(_asyncio().wait_for(work, max(remaining, 0)))
+            done: _T = self._runner.run(_asyncio().wait_for(work, max(remaining, 0)))
+            return done
         except TimeoutError as error:
             raise QMPError(silence(self._path)) from error
         except (self._qmp.QMPError, OSError, EOFError, ValueError) as error:
