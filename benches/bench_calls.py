@@ -5,9 +5,9 @@ import time
 import numpy as np
 import pytest
 from conftest import keep
-from mempattern._native import ffi, lib
 
 from mempattern import DistinctPages, GroupStats, Region, group_counts
+from mempattern._native import ffi, lib
 
 RAM = Region("ram", 256)
 DURATION_S = 0.1
