@@ -33,6 +33,7 @@ void *__wrap_malloc(size_t n);
 void *__wrap_calloc(size_t n, size_t size);
 void *__wrap_realloc(void *p, size_t n);
 void *__wrap_mmap(void *at, size_t n, int protection, int flags, int fd, off_t offset);
+void *__wrap_mmap64(void *at, size_t n, int protection, int flags, int fd, off_t offset);
 
 void *__wrap_malloc(size_t n)
 {
@@ -52,6 +53,12 @@ void *__wrap_realloc(void *p, size_t n)
 void *__wrap_mmap(void *at, size_t n, int protection, int flags, int fd, off_t offset)
 {
     return fails() ? MAP_FAILED : __real_mmap(at, n, protection, flags, fd, offset);
+}
+
+/* What the call is named where _FILE_OFFSET_BITS is 64. */
+void *__wrap_mmap64(void *at, size_t n, int protection, int flags, int fd, off_t offset)
+{
+    return __wrap_mmap(at, n, protection, flags, fd, offset);
 }
 
 /* The call, and once more if memory ran out in it. */
