@@ -2,9 +2,9 @@
 /*
  * The part of loops.inc.h that joins intervals to windows.
  *
- * A block goes through all that an interval does to it while it is in the first-level cache: what
- * has been joined stays there and is never written back. Only the window that is still open in the
- * end stores it. Nothing is ever cleared either but summaries: the first store to a line is a copy.
+ * A block goes through all that the intervals do to it before the next one's turn. A window that
+ * one of them opened is a pointer to its words, and what has been joined stays in the cache. Only
+ * windows that are open in the end are stored. Nothing is ever cleared either but summaries.
  */
 
 /* Lines of one block; those that are not active hold anything. */
@@ -22,17 +22,6 @@ static inline void vecs_or(uint64_t *out, const uint64_t *a, const uint64_t *b, 
                                   ((const vec *)(const void *)b)[v];
 }
 
-/* out may be a or b. */
-static inline void lines_or(uint64_t *out, const uint64_t *a, const uint64_t *b, uint64_t lines)
-{
-    if (~lines == 0) {
-        vecs_or(out, a, b, BLOCK * LINE_VECS);
-        return;
-    }
-    FOR_BITS(i, lines)
-        vecs_or(out + i * LINE, a + i * LINE, b + i * LINE, LINE_VECS);
-}
-
 static inline void lines_copy(uint64_t *out, const uint64_t *in, uint64_t lines, int stream)
 {
     if (~lines == 0 && !stream) {
@@ -43,14 +32,24 @@ static inline void lines_copy(uint64_t *out, const uint64_t *in, uint64_t lines,
         line_copy(out + i * LINE, in + i * LINE, stream);
 }
 
-/* ---- counting what a complete window has ------------------------------------------------------ */
-
-static inline void block_counts(const uint64_t *words, uint32_t *counts)
+/* out = a and b; it may be either of them. */
+static inline void lines_join(uint64_t *out, const struct lines *a, const struct lines *b,
+                              int stream)
 {
-    uint64_t n = BLOCK;
-    __asm__("" : "+r"(n)); /* GCC knows too much else, and warns of a loop that never runs */
-    lines_count(words, n, counts);
+    uint64_t both = a->active & b->active;
+    if (~both == 0) {
+        vecs_or(out, a->words, b->words, BLOCK * LINE_VECS);
+        return;
+    }
+    FOR_BITS(i, both)
+        vecs_or(out + i * LINE, a->words + i * LINE, b->words + i * LINE, LINE_VECS);
+    if (out != a->words)
+        lines_copy(out, a->words, a->active & ~both, stream);
+    if (out != b->words)
+        lines_copy(out, b->words, b->active & ~both, stream);
 }
+
+/* ---- counting what a complete window has ------------------------------------------------------ */
 
 static inline void window_close_group(const struct mpat_open_window *w, struct mpat_tally *t)
 {
@@ -74,56 +73,93 @@ static inline void window_add(const struct mpat_open_window *w, struct mpat_tall
     t->group_dirty += dirty;
 }
 
-/* A block where a group is a line: both of its sums by one addition. */
-static inline void window_count_lines(const struct mpat_open_window *w, struct mpat_tally *t,
-                                      const struct lines *x, uint64_t first)
-{
-    uint64_t *sums = w->sums + first;
-    uint32_t sum = 0;
+#define AT_ONCE 8u /* lines */
 
-    if (~x->active == 0) {
-        uint32_t counts[BLOCK];
-        block_counts(x->words, counts);
-        for (uint32_t i = 0; i < BLOCK; i++) {
-            sums[i] += MPAT_SUMS(counts[i]);
-            sum += counts[i];
-        }
-    } else {
-        FOR_BITS(i, x->active) {
-            uint32_t dirty = line_count(x->words + i * LINE);
-            sums[i] += MPAT_SUMS(dirty);
-            sum += dirty;
-        }
-    }
-    t->pages += sum;
-}
-
-static inline uint32_t lines_sum(const struct lines *x)
+/* The loop of block_count, by itself for each use of it. */
+INLINED uint64_t lines_join_count(const uint64_t *words, const uint64_t *more, uint64_t *out,
+                                  uint64_t *sums)
 {
     uint32_t counts[BLOCK], sum = 0;
+    vec lanes;
 
-    if (~x->active == 0) {
-        block_counts(x->words, counts);
-        for (uint32_t i = 0; i < BLOCK; i++)
-            sum += counts[i];
-    } else {
-        FOR_BITS(i, x->active)
-            sum += line_count(x->words + i * LINE);
+    memset(&lanes, 0, sizeof(lanes));
+    for (uint64_t i = 0; i < BLOCK; i += AT_ONCE) {
+        const uint64_t *at = words + i * LINE;
+        if (more != NULL) {
+            vecs_or(out + i * LINE, at, more + i * LINE, AT_ONCE * LINE_VECS);
+            at = out + i * LINE;
+        }
+        if (sums != NULL) {
+            lines_count(at, AT_ONCE, counts + i);
+            continue;
+        }
+        for (uint64_t k = 0; k < AT_ONCE; k++)
+            lanes += line_lanes((const vec *)(const void *)(at + k * LINE));
+    }
+    if (sums == NULL)
+        return lanes_sum(&lanes);
+    for (uint64_t i = 0; i < BLOCK; i++) {
+        sums[i] += MPAT_SUMS(counts[i]);
+        sum += counts[i];
     }
     return sum;
 }
 
+/*
+ * Pages of a whole block, or of out = words | more, if there is more: a few lines at a time, which
+ * are counted as soon as they are joined. sums: of groups of a line, if that is what there is.
+ */
+static uint32_t block_count(const uint64_t *words, const uint64_t *more, uint64_t *out,
+                            uint64_t *sums)
+{
+    if (more == NULL)
+        return (uint32_t)(sums ? lines_join_count(words, NULL, NULL, sums)
+                               : lines_join_count(words, NULL, NULL, NULL));
+    return (uint32_t)(sums ? lines_join_count(words, more, out, sums)
+                           : lines_join_count(words, more, out, NULL));
+}
+
+/* The same of a block's active lines. */
+INLINED uint32_t active_count(struct lines x, uint64_t *sums)
+{
+    uint32_t sum = 0;
+    FOR_BITS(i, x.active) {
+        uint32_t dirty = line_count(x.words + i * LINE);
+        if (sums != NULL)
+            sums[i] += MPAT_SUMS(dirty);
+        sum += dirty;
+    }
+    return sum;
+}
+
+/* Count x in a window. If there is more, x = x and more, in out, before. */
 static inline void window_count(const struct mpat_open_window *w, struct mpat_tally *t,
-                                const struct lines *x, uint64_t first, uint64_t group_words)
+                                struct lines *x, const struct lines *more, uint64_t *out,
+                                uint64_t first, uint64_t group_words)
 {
     uint64_t block = first * LINE;
-    if (group_words == LINE) {
-        window_count_lines(w, t, x, first);
-        return;
+    uint64_t *sums = group_words == LINE ? w->sums + first : NULL;
+    int is_simple = sums || (group_words >= BLOCK_WORDS &&
+                             block % group_words + BLOCK_WORDS <= group_words);
+
+    if (more != NULL && !(is_simple && ~(x->active & more->active) == 0)) {
+        lines_join(out, x, more, 0);
+        *x = (struct lines){out, x->active | more->active};
+        more = NULL;
     }
-    if (group_words >= BLOCK_WORDS && block % group_words + BLOCK_WORDS <= group_words) {
-        if (x->active)
-            window_add(w, t, group_words, block, lines_sum(x));
+    if (is_simple) {
+        uint32_t sum = 0;
+        if (~x->active == 0) {
+            sum = block_count(x->words, more ? more->words : NULL, out, sums);
+            if (more != NULL)
+                x->words = out;
+        } else {
+            sum = sums ? active_count(*x, sums) : active_count(*x, NULL);
+        }
+        if (sums != NULL)
+            t->pages += sum;
+        else if (sum)
+            window_add(w, t, group_words, block, sum);
         return;
     }
     FOR_BITS(i, x->active) {
@@ -142,56 +178,61 @@ static inline void window_count(const struct mpat_open_window *w, struct mpat_ta
 
 /* ---- the pass ---------------------------------------------------------------------------------- */
 
-static inline uint64_t *window_words(const struct mpat_open_window *w, uint64_t block)
+static inline uint64_t *slot_words(const struct mpat_open_window *w, uint64_t block)
 {
-    return w->is_near ? w->near : w->slot.words + block * BLOCK_WORDS;
+    return w->slot.words + block * BLOCK_WORDS;
 }
 
-/* x = the window, which is complete with x and begins anew. */
-static inline void window_complete(struct mpat_open_window *w, struct lines *x, uint64_t block,
-                                   uint64_t *room)
+static inline struct lines window_lines(const struct mpat_open_window *w, uint64_t block)
 {
-    const uint64_t *words = window_words(w, block);
-    uint64_t was = w->slot.lines[block];
+    return (struct lines){w->at ? w->at : slot_words(w, block), w->slot.lines[block]};
+}
 
-    if (was == 0)
-        return;
-    w->slot.lines[block] = 0;
-    if (x->active == 0) {
-        *x = (struct lines){words, was}; /* they stay as they are until the next interval */
-        return;
+/* The window is complete with x, which becomes what it has, and begins anew. */
+static inline void window_complete(struct mpat_open_window *w, struct mpat_tally *t,
+                                   struct lines *x, uint64_t *out, uint64_t first,
+                                   uint64_t group_words)
+{
+    struct lines open = window_lines(w, first / BLOCK), *more = NULL;
+    if (open.active) {
+        w->slot.lines[first / BLOCK] = 0;
+        if (x->active)
+            more = &open;
+        else
+            *x = open;
     }
-    lines_or(room, words, x->words, was & x->active);
-    lines_copy(room, words, was & ~x->active, 0);
-    if (x->words != room)
-        lines_copy(room, x->words, x->active & ~was, 0);
-    *x = (struct lines){room, was | x->active};
+    window_count(w, t, x, more, out, first, group_words);
 }
 
-/* What the pass does not come back to goes to the slot at once. */
-static inline void window_store(struct mpat_open_window *w, const struct lines *x, uint64_t block,
-                                int is_last, int stream)
+/*
+ * is_lent: are x's words an interval's, which stay as they are as long as the pass? What a pass of
+ * one step has not to come back to goes to the slot at once.
+ */
+static inline void window_store(const struct mpat_distinct_pass *p, struct mpat_open_window *w,
+                                const struct lines *x, uint64_t block, int is_lent)
 {
-    uint64_t was = w->slot.lines[block];
+    struct lines open = window_lines(w, block);
     if (x->active == 0)
         return;
-    if (was == 0)
-        w->is_near = !is_last;
-    uint64_t *words = window_words(w, block);
-    lines_or(words, words, x->words, x->active & was);
-    lines_copy(words, x->words, x->active & ~was, stream && !w->is_near);
-    if (x->active & ~was)
-        w->slot.lines[block] = was | x->active;
+    if (p->n_steps == 1 || (open.active && w->at == NULL)) {
+        lines_join(slot_words(w, block), &open, x, p->stream);
+    } else if (open.active == 0 && (is_lent || x->words == w->near)) {
+        w->at = x->words;
+    } else {
+        lines_join(w->near, &open, x, 0);
+        w->at = w->near;
+    }
+    if (x->active & ~open.active)
+        w->slot.lines[block] = open.active | x->active;
 }
 
 static inline void windows_leave(const struct mpat_distinct_pass *p, uint64_t block)
 {
     for (uint32_t c = 0; c < 2; c++) {
         for (struct mpat_open_window *const *w = p->windows[c]; *w; w++) {
-            if ((*w)->is_near)
-                lines_copy((*w)->slot.words + block * BLOCK_WORDS, (*w)->near,
-                           (*w)->slot.lines[block], p->stream);
-            (*w)->is_near = 0;
+            if ((*w)->at != NULL)
+                lines_copy(slot_words(*w, block), (*w)->at, (*w)->slot.lines[block], p->stream);
+            (*w)->at = NULL;
         }
     }
 }
@@ -208,18 +249,23 @@ static inline int step_completes(const struct mpat_distinct_pass *p,
     return any != 0;
 }
 
+/* Where memory is dense, only so many blocks are looked at: the others are taken to be, too. */
+#define LOOK_EVERY 4
+
 static inline void step_block(struct mpat_distinct_pass *p, struct mpat_distinct_step *step,
-                              uint64_t first, uint64_t *room)
+                             uint64_t first, uint64_t *room)
 {
     _Alignas(64) uint64_t end[BLOCK_WORDS];
     uint64_t n_lines = mpat_lines(p->in.n_words), block = first / BLOCK;
-    struct block b;
+    struct block b = {.active = ~UINT64_C(0), .tail_at = BLOCK};
 
     p->in.words = step->words;
-    block_look(&p->in, first, &b);
+    if (!step->is_dense || block % LOOK_EVERY == 0 || n_lines - first <= BLOCK)
+        block_look(&p->in, first, &b);
+    step->is_dense = word_count(b.active) >= DENSE_FROM;
     if (b.active == 0 && !step_completes(p, step, block))
         return;
-    if (word_count(b.active) >= DENSE_FROM && b.tail_at == BLOCK && n_lines - first >= BLOCK)
+    if (step->is_dense && b.tail_at == BLOCK && n_lines - first >= BLOCK)
         b.active = ~UINT64_C(0); /* clean lines do no harm, and picking lines takes longer */
 
     struct lines now = {step->words + first * LINE, b.active};
@@ -228,17 +274,26 @@ static inline void step_block(struct mpat_distinct_pass *p, struct mpat_distinct
         memcpy(end + b.tail_at * LINE, b.tail, sizeof(b.tail));
         now.words = end;
     }
-    window_count(p->single, &step->single, &now, first, p->group_words);
+    window_count(p->single, &step->single, &now, NULL, NULL, first, p->group_words);
     for (uint32_t c = 0; c < 2; c++) {
         struct lines x = now;
         struct mpat_open_window *const *w = p->windows[c];
-        for (uint32_t i = 0; i < step->n_complete[c]; i++, w++) {
-            window_complete(*w, &x, block, room);
-            window_count(*w, &step->complete[c][i], &x, first, p->group_words);
+        for (uint32_t n = step->n_complete[c]; n > 0; n--, w++) {
+            /* The last one's goes where it is kept: in the next window, which is empty. */
+            uint64_t *out = n == 1 && w[1] && p->n_steps > 1 ? w[1]->near : room;
+            window_complete(*w, &step->complete[c][w - p->windows[c]], &x, out, first,
+                            p->group_words);
         }
         if (*w)
-            window_store(*w, &x, block, step + 1 == p->steps + p->n_steps, p->stream);
+            window_store(p, *w, &x, block, x.words == now.words && x.words != end);
     }
+}
+
+/* To the second-level cache: the first has no room, and waits for what is asked of it. */
+static inline void block_prefetch(const uint64_t *words)
+{
+    for (unsigned i = 0; i < BLOCK; i++)
+        __builtin_prefetch(words + i * LINE, 0, 2);
 }
 
 static void distinct(struct mpat_distinct_pass *p)
@@ -247,8 +302,12 @@ static void distinct(struct mpat_distinct_pass *p)
     uint64_t n_lines = mpat_lines(p->in.n_words);
 
     for (uint64_t first = 0; first < n_lines; first += BLOCK) {
-        for (uint32_t s = 0; s < p->n_steps; s++)
+        for (uint32_t s = 0; s < p->n_steps; s++) {
+            if (p->n_steps > 1 && n_lines - first >= 2 * BLOCK)
+                block_prefetch(s + 1 < p->n_steps ? p->steps[s + 1].words + first * LINE
+                                                  : p->steps[0].words + (first + BLOCK) * LINE);
             step_block(p, &p->steps[s], first, room);
+        }
         if (p->n_steps > 1)
             windows_leave(p, first / BLOCK);
     }

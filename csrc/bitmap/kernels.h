@@ -83,7 +83,7 @@ struct mpat_history_view {
 struct mpat_open_window {
     struct mpat_slot slot;
     uint64_t *near;  /* room for a block, while a pass is at it; all regions' */
-    int is_near;     /* is the block there? */
+    const uint64_t *at; /* the block's words, while a pass is at it, or NULL: in the slot */
     uint64_t *pages; /* as the group arrays: the sum of each group's dirty pages, */
     double *squares; /* and of their squares */
     uint64_t *sums;  /* both, of windows not yet in these, if a group is a line: MPAT_SUMS */
@@ -105,6 +105,7 @@ struct mpat_tally {
 struct mpat_distinct_step {
     const uint64_t *words;
     uint32_t n_complete[2];
+    int is_dense; /* the kernel's own */
     struct mpat_tally single, complete[2][MPAT_MOST_WINDOWS];
 };
 
