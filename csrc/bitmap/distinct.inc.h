@@ -249,7 +249,7 @@ static inline int step_completes(const struct mpat_distinct_pass *p,
     return any != 0;
 }
 
-/* Where memory is dense, only so many blocks are looked at: the others are taken to be, too. */
+/* Of many steps, where memory is dense, one of so many blocks is looked at: the others pass for it. */
 #define LOOK_EVERY 4
 
 static inline void step_block(struct mpat_distinct_pass *p, struct mpat_distinct_step *step,
@@ -260,7 +260,7 @@ static inline void step_block(struct mpat_distinct_pass *p, struct mpat_distinct
     struct block b = {.active = ~UINT64_C(0), .tail_at = BLOCK};
 
     p->in.words = step->words;
-    if (!step->is_dense || block % LOOK_EVERY == 0 || n_lines - first <= BLOCK)
+    if (p->n_steps == 1 || !step->is_dense || block % LOOK_EVERY == 0 || n_lines - first <= BLOCK)
         block_look(&p->in, first, &b);
     step->is_dense = word_count(b.active) >= DENSE_FROM;
     if (b.active == 0 && !step_completes(p, step, block))
