@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from importlib import import_module
 
@@ -19,8 +20,17 @@ def trace() -> int:
 
 
 def _run(module: str) -> int:
+    """While it imports, and once it is done, Ctrl-C is left to the kernel: it ends us at once."""
+    is_heard = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     try:
+        if is_heard:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
         main: Callable[[], int] = import_module(module).main
+        if is_heard:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         return main()
     except KeyboardInterrupt:
         return _INTERRUPTED
+    finally:
+        if is_heard:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -15,6 +15,7 @@ from mempattern.sources import maps
 from mempattern.sources.layout import (
     Block,
     Placed,
+    SpanAt,
     Spans,
     address_range,
     everything,
@@ -506,3 +507,19 @@ def test_a_range_of_addresses():
         (0x7D00_0000_0000, 0x2000, (0x7D00_0000_0000 - region.address) // SMALL),
     ]
     assert address_range(0, 1 << 64).place([])[0][0].n_pages == 1 << 52
+
+
+def test_a_region_is_found_by_its_printed_name_and_keeps_to_it():
+    """NAME@ADDRESS: the one region that the address lies in, also after it has grown."""
+    far = [Mapping(start, start + MIB, "rw-p", 0, 0, "") for start in (GIB, 8 * GIB, 16 * GIB)]
+    names = [region.name for region in writable_memory().place(far)[0]]
+    assert names == ["anon@40000000", "anon@200000000", "anon@400000000"]
+    layout = SpanAt(writable_memory(), 8 * GIB)
+    (before,), (placed,) = layout.place(far)
+    assert (before.name, before.address, before.n_pages) == ("anon@200000000", 8 * GIB, 512)
+    assert (placed.start, placed.region, placed.first_page) == (8 * GIB, 0, 0)
+    below = Mapping(8 * GIB - 4 * MIB, 8 * GIB - 2 * MIB, "rw-p", 0, 0, "")
+    (after,), placed = layout.place(sorted([*far, below], key=lambda m: m.start))
+    assert after.address == 8 * GIB - 4 * MIB
+    assert [(part.region, part.first_page) for part in placed] == [(0, 0), (0, 1024)]
+    assert SpanAt(writable_memory(), 3 * GIB).place(far) == ((), [])

@@ -342,7 +342,8 @@ def test_the_options_are_documented(capsys):
     with pytest.raises(SystemExit):
         main(["replay", "--help"])
     text = (DOCS / "replay.md").read_text()
-    for option in re.findall(r"^  (--[a-z-]+)", capsys.readouterr().out, re.MULTILINE):
+    options = set(re.findall(r"^  (--[a-z-]+)", capsys.readouterr().out, re.MULTILINE))
+    for option in options - {"--version", "--debug"}:  # of all commands: docs/commands.md
         assert f"`{option}" in text, option
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
-from mempattern.cli.exits import USAGE
+import mempattern
+from mempattern.cli.exits import MEANINGS, USAGE
 from mempattern.errors import RegionError, UsageError
 from mempattern.quantities import parse_bandwidth, parse_duration
 from mempattern.regions import GROUP_PAGES, check_group_pages
@@ -15,10 +16,49 @@ _Value = TypeVar("_Value", bound=Any)
 
 
 class Parser(argparse.ArgumentParser):
-    """Wrong usage is one line and exit code 2."""
+    """What all commands have: --version, --debug, and a help that ends with examples and exit
+    codes. Wrong usage is one line and exit code 2.
+    """
+
+    def __init__(self, **named: Any) -> None:
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **named)
+        self.examples: Sequence[tuple[str, str]] = ()
+        """Commands, each with what it is for."""
+        self.exits: Mapping[int, str] = {}
+        """What each exit code means."""
+        self.add_argument("--version", action="version",
+                          version=f"mempattern {mempattern.__version__}",
+                          help="print the version and end")  # fmt: skip
+        # A command's parser would overwrite what mempattern's own has found with its default.
+        self.add_argument("--debug", action="store_true", default=argparse.SUPPRESS,
+                          help="print a traceback, too, if it fails")  # fmt: skip
+
+    def describe(
+        self,
+        description: str | None,
+        examples: Sequence[tuple[str, str]],
+        exits: Mapping[int, str],
+    ) -> None:
+        """What the help says before and after the arguments; a code whose meaning is the usual one
+        may be given as "".
+        """
+        self.description = description
+        self.examples = examples
+        self.exits = {code: meaning or MEANINGS[code] for code, meaning in exits.items()}
+        lines = ["examples:"]
+        for command, purpose in examples:
+            lines += [f"  # {purpose}", f"  {command}"]
+        lines += ["", "exit codes:"]
+        for code, meaning in self.exits.items():
+            first, *rest = meaning.split("\n")
+            lines += [f"  {code:<4} {first}", *(f"       {line}" for line in rest)]
+        self.epilog = "\n".join(lines)
 
     def error(self, message: str) -> NoReturn:
         self.exit(USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+    def print_help(self, file: Any = None) -> None:
+        print(self.format_help(), end="", file=file)  # argparse's own hides that it cannot
 
 
 def seconds(text: str) -> float:

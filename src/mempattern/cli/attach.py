@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mempattern.sources.process import ProcessSource
 
 _ADDRESSES = re.compile(r"(?:0x)?([0-9a-f]{1,16})-(?:0x)?([0-9a-f]{1,16})", re.IGNORECASE)
+_SPAN = re.compile(r"[^/]*@([0-9a-f]{1,16})'*")
 _GUEST_COMES_WITHIN_S = 10.0
 _PF_EXITING = 4
 
@@ -143,6 +144,9 @@ def choose_layout(
         return layout.guest_ram(blocks), words
     if region == "auto":
         return layout.writable_memory(group_pages), "all writable memory, by its memory map"
+    if (span := _SPAN.fullmatch(region)) is not None:  # as a region of --region auto is called
+        within = layout.writable_memory(group_pages)
+        return layout.SpanAt(within, int(span[1], 16)), f"the region {region}"
     return layout.named(region, group_pages), f"mappings named {region!r}"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
@@ -15,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from mempattern._checks import whole_number
-from mempattern.cli.arguments import seconds
-from mempattern.cli.exits import INTERRUPTED
+from mempattern.cli.arguments import Parser, seconds
+from mempattern.cli.exits import INTERRUPTED, note
 from mempattern.errors import GuestError, KVMError, TraceError
 from mempattern.interval import Interval
 from mempattern.microvm import PATTERNS, MicroVM, Workload
 from mempattern.regions import Region
+from mempattern.report.jsonlines import JsonView
 from mempattern.report.text import PlainView, View
 from mempattern.report.watch import Watch
 from mempattern.sources import Replay, Source
@@ -48,12 +48,20 @@ _MOST_OF_A_PATTERN = 10_000
 _LABELS = "demo_labels"  # in the trace's meta: [[pattern, intervals], ...]
 
 
-def add_to(commands: Any, does: str) -> None:
-    demo = commands.add_parser(
-        "demo",
-        help=does,
-        description=__doc__,
-    )
+_DESCRIPTION = "A real KVM guest goes through several patterns, and you watch its memory."
+
+_EXAMPLES = (
+    ("mempattern demo", "a guest of our own, or a recorded one where there is no KVM"),
+    ("mempattern demo --logging ring --record demo.mpt", "by KVM's dirty ring, and recorded"),
+    ("mempattern demo --replay demo.mpt", "what was recorded, at the speed it had"),
+)
+
+
+def fill(demo: Parser) -> None:
+    demo.describe(
+        _DESCRIPTION, _EXAMPLES,
+        {0: "", 1: "", 2: "", 4: "", 130: "Ctrl-C: ended early, with the summary"},
+    )  # fmt: skip
     guest = demo.add_argument_group("of a running guest", "not with --replay")
     guest.add_argument("--interval", type=seconds, metavar="S",
                        help=f"seconds between collections (default {_INTERVAL_S})")  # fmt: skip
@@ -66,13 +74,14 @@ def add_to(commands: Any, does: str) -> None:
                       help="also write the intervals to a new trace file")  # fmt: skip
     files_.add_argument("--replay", type=Path, metavar="FILE.mpt",
                       help="show a recorded demo instead of running a guest")  # fmt: skip
+    demo.add_argument("--json", action="store_true", help="an object an interval, and the summary")
     demo.set_defaults(run=run, refuse=demo.error)
 
 
 def run(options: argparse.Namespace) -> int:
     if options.replay is not None:
         _refuse_options_of_a_guest(options)
-        return _show_recorded(options.replay)
+        return _show_recorded(options.replay, options)
     options.interval = options.interval or _INTERVAL_S
     options.per_pattern = options.per_pattern or _PER_PATTERN
     options.logging = options.logging or "log"
@@ -81,8 +90,8 @@ def run(options: argparse.Namespace) -> int:
     except (KVMError, GuestError) as error:
         if options.record is not None or (isinstance(error, KVMError) and error.errno == ENOMEM):
             raise  # there is no guest to record, and nothing that a recording would mend
-        print(f"mempattern: {error}; showing a recorded guest instead", file=sys.stderr)
-        return _show_recorded(sample_path())
+        note("mempattern", f"{error}; showing a recorded guest instead")
+        return _show_recorded(sample_path(), options)
     with vm, vm.dirty_source() as source:
         return _show_live(vm, source, options)
 
@@ -113,13 +122,10 @@ def _show_live(vm: MicroVM, source: Source, options: argparse.Namespace) -> int:
                     trace.write(interval)
                 yield label, interval
 
-        code = _show(f"a KVM guest, {options.logging}", source, intervals(), options.record)
+        code = _show(f"a KVM guest, {options.logging}", source, intervals(), options)
     if trace is not None and trace.dropped:
-        print(
-            f"mempattern: {trace.dropped} intervals are not in {options.record}: "
-            "the disk could not keep up",
-            file=sys.stderr,
-        )
+        note("mempattern", f"{trace.dropped} intervals are not in {options.record}: the disk "
+             "could not keep up; record to a faster one")  # fmt: skip
     return code
 
 
@@ -156,7 +162,7 @@ def recorded_labels(trace: TraceReader) -> Callable[[Interval], str]:
     return lambda interval: labels[bisect_right(ends, interval.index)]
 
 
-def _show_recorded(path: Path) -> int:
+def _show_recorded(path: Path, options: argparse.Namespace) -> int:
     with Replay(path) as source:
         label_of = recorded_labels(source.trace)
 
@@ -165,21 +171,26 @@ def _show_recorded(path: Path) -> int:
                 time.sleep(min(interval.duration_s, _LONGEST_PAUSE_S))
                 yield label_of(interval), interval
 
-        return _show(f"a recorded KVM guest, {path.name}", source, intervals(), path)
+        return _show(f"a recorded KVM guest, {path.name}", source, intervals(), options, path)
 
 
 def _show(
-    title: str, source: Source, intervals: Iterator[tuple[str, Interval]], file: Path | None
+    title: str,
+    source: Source,
+    intervals: Iterator[tuple[str, Interval]],
+    options: argparse.Namespace,
+    replayed: Path | None = None,
 ) -> int:
     """Row by row, then the summary, also after Ctrl-C. Returns the exit code."""
     from rich.console import Console  # noqa: PLC0415  (slow to import)
 
     from mempattern.report.live import LiveView, draws  # noqa: PLC0415
 
+    file: Path | None = replayed or options.record
     console = Console()
     watch = Watch(source.regions, source.provenance, file=file)
-    view: View = PlainView(labelled=True)
-    if draws(console):
+    view: View = JsonView() if options.json else PlainView(labelled=True)
+    if not options.json and draws(console):
         view = LiveView(title, console, watch.observations, labelled=True)
     code = 0
     with view:

@@ -7,7 +7,7 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
-from mempattern.cli.arguments import process_id
+from mempattern.cli.arguments import Parser, process_id
 from mempattern.cli.exits import UNTRACEABLE
 from mempattern.report.jsonlines import print_json
 
@@ -16,13 +16,20 @@ SOURCES = ("source uffd", "source soft-dirty")
 """Names of the checks that say whether a whole source works."""
 
 
-def add_to(commands: Any, does: str) -> None:
-    doctor = commands.add_parser(
-        "doctor",
-        help=does,
-        description=__doc__,
-        epilog="exit code 0 if a process can be traced, 3 if none of the sources works",
-    )
+_DESCRIPTION = "What works on this machine, and for this process, and what would help."
+
+_EXAMPLES = (
+    ("mempattern doctor", "on a process of our own"),
+    ("mempattern doctor --json 1234", "on process 1234, for programs"),
+)
+
+
+def fill(doctor: Parser) -> None:
+    doctor.describe(
+        _DESCRIPTION, _EXAMPLES,
+        {0: "a process can be traced", 1: "", 2: "", 3: "none of the sources works", 4: "",
+         130: ""},
+    )  # fmt: skip
     doctor.add_argument("pid", type=process_id, nargs="?", metavar="PID",
                         help="the process; without it, one of our own is tried")  # fmt: skip
     doctor.add_argument("--json", action="store_true", help="one object on stdout")

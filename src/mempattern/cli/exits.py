@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 from mempattern.errors import LostError, MempatternError, MonitorError, ProcessError
 
@@ -19,15 +21,30 @@ INTERRUPTED = 130
 TERMINATED = 143
 """After SIGTERM, as shells have it."""
 
-EPILOG = """\
-exit codes:
-  0    done, also when the target ended
-  1    it failed, and one line on stderr says why; or the reader of its output left
-  2    wrong usage
-  3    the target cannot be traced; one line says what would help
-  4    the trace file or the output could not be written; what was seen is summed up
-  130  Ctrl-C, 143 SIGTERM: ended early, with the summary
-"""
+MEANINGS = {
+    0: "done",
+    FAILED: "it failed, and one line on stderr says why; or the reader of its output left",
+    USAGE: "wrong usage",
+    UNTRACEABLE: "the target cannot be traced; one line says what would help",
+    UNWRITTEN: "a file or the output could not be written, or a file exists; one line says which",
+    INTERRUPTED: "Ctrl-C",
+    TERMINATED: "SIGTERM",
+}
+"""Of the exit codes, where a command has no others; LOST is of a migration only."""
+
+_REMEDIES = {
+    errno.ENOENT: "there is no such file; look for it with ls",
+    errno.ENOTDIR: "a part of that path is a file; look for it with ls",
+    errno.EISDIR: "that is a directory; name a file in it",
+    errno.EACCES: "you have no right to it; ls -l says who has",
+    errno.EPERM: "you have no right to it; ls -l says who has",
+    errno.ELOOP: "its symbolic links go round in a circle; name the file itself",
+    errno.ENAMETOOLONG: "no file has so long a name; give a shorter one",
+    errno.EMFILE: "too many files are open; raise the limit with ulimit -n",
+    errno.ENOSPC: "the disk is full; free some of it, or write elsewhere",
+    errno.EDQUOT: "your quota of the disk is used up; free some of it, or write elsewhere",
+    errno.EROFS: "the file system is read-only; write elsewhere",
+}
 
 
 class UsageFault(Exception):
@@ -40,22 +57,58 @@ class Unwritable(Exception):
 
 def note(program: str, text: object) -> None:
     """A line on stderr, in one write: a command that is traced may be writing there too."""
-    sys.stderr.write(f"{program}: {text}\n")
-    sys.stderr.flush()
+    with suppress(OSError):  # nobody reads it
+        sys.stderr.write(f"{program}: {text}\n")
+        sys.stderr.flush()
 
 
-def guard(program: str, action: Callable[[], int]) -> int:
-    """Run it and return the exit code; nothing but a bug comes out as a traceback."""
+def guard(program: str, parse: Callable[[], argparse.Namespace]) -> int:
+    """Parse, run `run` of the options with them, and return the exit code.
+
+    What goes wrong is one line on stderr, also a bug; the traceback before it is for --debug.
+    """
+    _open_standard_streams()
+    is_debugged = False
     try:
-        return action()
+        try:
+            options = parse()
+            is_debugged = getattr(options, "debug", False)
+            code: int = options.run(options)
+        except SystemExit as end:  # argparse's, after --help and on wrong usage
+            if not isinstance(end.code, int):
+                raise
+            sys.stdout.flush()
+            raise
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
         _drop_stdout()  # the reader has left; there is nobody to tell
         return FAILED
-    except (MempatternError, UsageFault, Unwritable, MemoryError, OSError) as error:
-        note(program, error)
+    except Exception as error:
+        if is_debugged:
+            _print_traceback()
+        note(program, said(error))
         return _code(error)
+
+
+def said(error: Exception) -> str:
+    """In one line: what is wrong, and what would help."""
+    if isinstance(error, MempatternError | UsageFault | Unwritable):
+        text = str(error)
+    elif isinstance(error, MemoryError):
+        text = "there is not enough memory; trace less (--region), or give larger --group-pages"
+    elif isinstance(error, OSError) and error.errno is not None:
+        text = _REMEDIES.get(error.errno, os.strerror(error.errno))
+        if error.filename is not None:
+            text = f"{os.fsdecode(error.filename)}: {text}"
+        elif error.errno in (errno.ENOSPC, errno.EDQUOT):
+            text = f"{os.strerror(error.errno)}: {text}"
+    else:
+        kind = type(error).__name__
+        text = f"{kind}: {error}; this is a bug: report what the same with --debug prints"
+    return " ".join(text.split("\n"))
 
 
 def _code(error: Exception) -> int:
@@ -71,6 +124,13 @@ def _code(error: Exception) -> int:
     return UNWRITTEN if isinstance(error, Unwritable) else FAILED
 
 
+def _print_traceback() -> None:
+    import traceback  # noqa: PLC0415
+
+    with suppress(OSError):
+        traceback.print_exc()
+
+
 def flush_stdout() -> None:
     """For who goes on without its reader."""
     try:
@@ -84,3 +144,15 @@ def _drop_stdout() -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     os.close(null)
+
+
+def _open_standard_streams() -> None:
+    """Those that were closed (`>&-`): else a file that we open would get their numbers, and lines
+    meant for a terminal."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)

@@ -7,9 +7,8 @@ import sys
 from collections.abc import Collection, Sequence
 from importlib import import_module
 
-import mempattern
 from mempattern.cli.arguments import Parser
-from mempattern.cli.exits import EPILOG, guard
+from mempattern.cli.exits import guard
 
 COMMANDS = {
     "demo": "watch the memory of a real KVM guest as it goes through several patterns",
@@ -18,40 +17,47 @@ COMMANDS = {
     "replay": "compare policies on the migration of a traced VM",
     "migrate": "migrate a running QEMU guest, steered by a policy",
     "doctor": "say what works here for tracing a process, and why not",
+    "completion": "print what has your shell complete these commands",
 }
-"""What each does; it is `mempattern.cli.NAME`."""
+"""Each is the module of its name in this package."""
+
+_DESCRIPTION = """\
+Know from a virtual machine's dirty pages whether and how it will live-migrate.
+To trace a process or a QEMU guest: mempattern-trace."""
+
+_EXAMPLES = (
+    ("mempattern demo", "watch a guest's memory, no QEMU needed"),
+    ("mempattern report redis.mpt", "sum up what mempattern-trace -o recorded"),
+    ("mempattern predict guest.mpt --bandwidth 10Gbit --max-downtime 300ms",
+     "will this guest migrate?"),
+)  # fmt: skip
 
 
-def parser(wanted: Collection[str] = COMMANDS.keys()) -> argparse.ArgumentParser:
-    """Knows all commands, and the arguments of the wanted ones: only these are imported, as the
-    others would take longer than most of what there is to do.
-    """
-    root = Parser(
-        prog="mempattern",
-        description="Know from a virtual machine's dirty pages whether and how it will "
-        "live-migrate. To trace a process or a QEMU guest: mempattern-trace.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    root.add_argument("--version", action="version", version=f"mempattern {mempattern.__version__}")
-    commands = root.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for name, does in COMMANDS.items():
-        if name in wanted:
-            import_module(f"mempattern.cli.{name}").add_to(commands, does)
-        else:
-            commands.add_parser(name, help=does)
+def parser(filled: Collection[str] = tuple(COMMANDS)) -> Parser:
+    """`filled` are the commands whose arguments are wanted: the others take time to import."""
+    root = Parser(prog="mempattern")
+    root.describe(
+        _DESCRIPTION, _EXAMPLES, {0: "", 1: "", 2: "", 3: "", 4: "", 130: "", 143: ""}
+    )  # fmt: skip
+    commands = root.add_subparsers(title="commands", metavar="COMMAND")
+    for name, purpose in COMMANDS.items():
+        command = commands.add_parser(name, help=purpose)
+        if name in filled:
+            import_module(f"mempattern.cli.{name}").fill(command)
     return root
 
 
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Exits with code 2 on wrong usage."""
+    root = parser([name for name in COMMANDS if name in arguments])
+    options = root.parse_args(arguments)
+    if not hasattr(options, "run"):
+        root.error(f"say what to do: {', '.join(COMMANDS)}")
+    return options
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    given = sys.argv[1:] if arguments is None else arguments
-    options = parser(COMMANDS.keys() & set(given)).parse_args(given)
-
-    def run() -> int:
-        code: int = options.run(options)
-        return code
-
-    return guard("mempattern", run)
+    return guard("mempattern", lambda: parse(sys.argv[1:] if arguments is None else arguments))
 
 
 if __name__ == "__main__":

@@ -6,12 +6,13 @@ import argparse
 import signal
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from mempattern.cli.arguments import quantity
+from mempattern.cli.arguments import Parser, quantity
 from mempattern.cli.exits import (
     FAILED,
     INTERRUPTED,
+    LOST,
     TERMINATED,
     UNWRITTEN,
     Unwritable,
@@ -27,25 +28,32 @@ if TYPE_CHECKING:
 
 _CODES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
 
-_EPILOG = """\
-exit codes:
-  0    the guest has moved
-  1    it has not: the migration failed or was cancelled, and the guest is at the source
-  2    wrong usage, or a migration that cannot be steered; nothing was begun
-  3    QEMU or libvirt does not answer or refuses, or the guest cannot be traced; nothing was begun
-  4    the trace cannot be written, and nothing was begun; or the guest has moved, and not all is in
-       the trace
-  5    QEMU or libvirt was lost on the way; the migration goes on without us if QEMU lives
-  130  Ctrl-C, 143 SIGTERM: cancelled, and the guest is at the source; with --attach, or pressed
-       twice, let go: the migration goes on without us
-"""
+_EXITS = {
+    0: "the guest has moved",
+    1: "it has not: the migration failed or was cancelled, and the guest is at the source",
+    2: "wrong usage, or a migration that cannot be steered; nothing was begun",
+    3: "QEMU or libvirt does not answer or refuses, or the guest cannot be traced; nothing\n"
+    "was begun",
+    4: "the trace cannot be written, and nothing was begun; or the guest has moved, and not\n"
+    "all is in the trace",
+    LOST: "QEMU or libvirt was lost on the way; the migration goes on without us if QEMU lives",
+    130: "Ctrl-C: cancelled, and the guest is at the source; with --attach, or pressed twice,\n"
+    "let go: the migration goes on without us",
+    143: "SIGTERM: likewise",
+}
+
+_EXAMPLES = (
+    ("mempattern migrate --qmp /run/vm/qmp.sock --to tcp:10.0.0.2:4444 --max-downtime 1s "
+     "--observe 5s", "watch the guest for 5 s, then move it"),
+    ("mempattern migrate --domain web --attach --max-downtime 1s",
+     "steer a migration that virsh has begun"),
+    ("mempattern migrate --qmp /run/vm/qmp.sock --to tcp:10.0.0.2:4444 --max-downtime 1s "
+     "--policy mp --json", "by another policy, for programs"),
+)  # fmt: skip
 
 
-def add_to(commands: Any, does: str) -> None:
-    migrate = commands.add_parser(
-        "migrate", help=does, description=__doc__,
-        epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+def fill(migrate: Parser) -> None:
+    migrate.describe("Migrate a QEMU guest, steered by a policy.", _EXAMPLES, _EXITS)
     add = migrate.add_argument
     which = migrate.add_mutually_exclusive_group(required=True)
     which.add_argument("--qmp", metavar="SOCKET", help="where QEMU, 7.2 or later, serves QMP")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
-from mempattern.cli.arguments import quantity
+from mempattern.cli.arguments import Parser, quantity
 from mempattern.cli.exits import UsageFault
 from mempattern.cli.migration import CHUNKS, add_how, several
 from mempattern.errors import UsageError
@@ -16,13 +15,22 @@ from mempattern.quantities import parse_bandwidth, parse_duration
 from mempattern.report.advice import Predicted, forecast_object, lines
 from mempattern.report.jsonlines import print_json
 
+_DESCRIPTION = "Whether and how the VM of a trace will migrate, before it is tried."
 
-def add_to(commands: Any, does: str) -> None:
-    predict = commands.add_parser(
-        "predict",
-        help=does,
-        description=__doc__,
-    )
+_EXAMPLES = (
+    ("mempattern predict guest.mpt --bandwidth 1Gbit --max-downtime 1s",
+     "over one link, compared with half and twice as much"),
+    ("mempattern predict guest.mpt --bandwidth 1Gbit,2Gbit --max-downtime 1s --accel tcg",
+     "two links, of a guest that QEMU emulates"),
+)  # fmt: skip
+
+
+def fill(predict: Parser) -> None:
+    predict.describe(
+        _DESCRIPTION, _EXAMPLES,
+        {0: "done, whatever is recommended", 1: "", 130: "", 4: "",
+         2: "wrong usage, or a trace that cannot migrate (no interval, pages of several sizes)"},
+    )  # fmt: skip
     add = predict.add_argument
     add("file", type=Path, metavar="FILE.mpt", help="what mempattern-trace -o wrote")
     add("--bandwidth", type=several(parse_bandwidth), required=True, metavar="B[,B...]",

@@ -8,9 +8,9 @@ import os
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-from mempattern.cli.arguments import count, quantity
+from mempattern.cli.arguments import Parser, count, quantity
 from mempattern.cli.exits import FAILED, UNWRITTEN, UsageFault, note
 from mempattern.cli.migration import CHUNKS, add_how, several
 from mempattern.cli.outputs import check_outputs, kind_of, picture, whole_file
@@ -25,13 +25,22 @@ from mempattern.quantities import parse_changing_bandwidth, parse_duration
 from mempattern.report.jsonlines import print_json
 from mempattern.report.replay import Replays, lines, replay_object
 
+_DESCRIPTION = "What each policy would have made of the migration of a traced VM."
 
-def add_to(commands: Any, does: str) -> None:
-    command = commands.add_parser(
-        "replay",
-        help=does,
-        description=__doc__,
-    )
+_EXAMPLES = (
+    ("mempattern replay guest.mpt --bandwidth 1Gbit --max-downtime 1s", "all policies, one link"),
+    ("mempattern replay guest.mpt --policy stock,mp,best --bandwidth 1Gbit,10Gbit "
+     "--max-downtime 300ms,1s", "some of them, in four cases"),
+)  # fmt: skip
+
+
+def fill(command: Parser) -> None:
+    command.describe(
+        _DESCRIPTION, _EXAMPLES,
+        {0: "", 1: "a trace could not be replayed, and one line on stderr says why", 2: "",
+         4: "", 130: "Ctrl-C: what was replayed until then is shown",
+         143: "SIGTERM: likewise"},
+    )  # fmt: skip
     add = command.add_argument
     add("files", type=Path, nargs="+", metavar="FILE.mpt", help="what mempattern-trace -o wrote")
     add("--policy", type=_names, default=[ALL], metavar="NAME[,NAME...]",

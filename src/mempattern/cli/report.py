@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from mempattern.cli.arguments import add_group_pages, add_migration
+from mempattern.cli.arguments import Parser, add_group_pages, add_migration
 from mempattern.cli.outputs import check_outputs, kind_of, picture, whole_file
 from mempattern.interval import Interval
 from mempattern.report.jsonlines import JsonView
@@ -17,9 +17,17 @@ from mempattern.report.text import SummaryView, View
 from mempattern.report.watch import Row, Summary, Watch
 from mempattern.sources import Replay
 
+_DESCRIPTION = "A recorded trace, summed up as it was seen live, as a page, as tables."
 
-def add_to(commands: Any, does: str) -> None:
-    report = commands.add_parser("report", help=does, description=__doc__)
+_EXAMPLES = (
+    ("mempattern report redis.mpt", "the summary"),
+    ("mempattern report redis.mpt --html redis.html", "also a page with a heat map"),
+    ("mempattern report guest.mpt --json | tail -1", "the summary for programs"),
+)
+
+
+def fill(report: Parser) -> None:
+    report.describe(_DESCRIPTION, _EXAMPLES, {0: "", 1: "", 2: "", 4: "", 130: ""})
     add = report.add_argument
     add("file", type=Path, metavar="FILE.mpt", help="what mempattern-trace -o wrote")
     add("--json", action="store_true", help="the same objects that mempattern-trace --json prints")

@@ -11,7 +11,6 @@ from contextlib import suppress
 from errno import ESRCH
 from pathlib import Path
 
-import mempattern
 from mempattern.cli import attach
 from mempattern.cli.arguments import (
     Parser,
@@ -23,7 +22,6 @@ from mempattern.cli.arguments import (
     seconds,
 )
 from mempattern.cli.exits import (
-    EPILOG,
     INTERRUPTED,
     TERMINATED,
     UNTRACEABLE,
@@ -47,18 +45,33 @@ _GRACE_S = 1.0  # for a command to follow us after Ctrl-C, so that its exit code
 _EXIT_S = 0.2  # from the end of a process's memory to that of the process
 
 
-def parser() -> argparse.ArgumentParser:
-    root = Parser(
-        prog=PROGRAM,
-        usage=f"{PROGRAM} [options] PID | -- COMMAND [ARG ...]",
-        description="Record which pages a running process or QEMU guest writes, interval by "
-        "interval, and say how much memory it works with. The target goes on as if nothing were; "
-        "the cost is a page fault at the first write to a page in each interval.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+_DESCRIPTION = """\
+Record which pages a running process or QEMU guest writes, interval by interval,
+and say how much memory it works with. The target goes on as if nothing were;
+the cost is a page fault at the first write to a page in each interval."""
+
+_EXAMPLES = (
+    ("mempattern-trace -o redis.mpt --duration 10 $(pidof -s redis-server)",
+     "a process for ten seconds, recorded"),
+    ("mempattern-trace --qmp /run/vm/qmp.sock $(pidof -s qemu-system-x86_64)",
+     "a QEMU guest's RAM"),
+    ("mempattern-trace --json --region heap -- ./server --port 80",
+     "the heap of a command that it starts, for programs"),
+)  # fmt: skip
+
+_EXITS = {
+    0: "done, also when the target ended",
+    1: "", 2: "", 3: "",
+    4: "the trace file or the output could not be written; what was seen is summed up",
+    130: "Ctrl-C: ended early, with the summary",
+    143: "SIGTERM: likewise",
+}  # fmt: skip
+
+
+def parser() -> Parser:
+    root = Parser(prog=PROGRAM, usage=f"{PROGRAM} [options] PID | -- COMMAND [ARG ...]")
+    root.describe(_DESCRIPTION, _EXAMPLES, _EXITS)
     add = root.add_argument
-    add("--version", action="version", version=f"mempattern {mempattern.__version__}")
     add("pid", type=process_id, nargs="?", metavar="PID", help="the process to trace")
     add("--interval", type=seconds, default=0.1, metavar="S",
         help="seconds between collections (default 0.1)")  # fmt: skip
@@ -95,6 +108,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         if not command:
             root.error("there is no command after --")
     options = root.parse_args(ours)
+    options.run = _run
     options.command = command
     if (options.pid is None) == (not command):
         root.error("give either a PID, or -- and a COMMAND to start")
@@ -109,8 +123,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = parse(sys.argv[1:] if arguments is None else arguments)
-    return guard(PROGRAM, lambda: _run(options))
+    return guard(PROGRAM, lambda: parse(sys.argv[1:] if arguments is None else arguments))
 
 
 def _run(options: argparse.Namespace) -> int:

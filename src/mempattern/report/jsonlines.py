@@ -34,8 +34,10 @@ def print_json(value: dict[str, Any], out: TextIO | None = None) -> None:
 
 
 def interval_object(row: Row) -> dict[str, Any]:
+    labelled = {"label": row.label} if row.label else {}
     return {
         "schema": INTERVAL,
+        **labelled,
         "iteration": row.index,
         "t_s": row.time_s,
         "duration_s": row.duration_s,

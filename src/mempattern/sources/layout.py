@@ -236,6 +236,28 @@ def named(name: str, group_pages: int = GROUP_PAGES) -> Spans:
     return Spans(selects, group_pages, keeps=selects)
 
 
+@dataclass(slots=True)
+class SpanAt:
+    """The one region of `within` that an address lies in, found again after it has grown."""
+
+    within: Spans
+    address: int
+    _number: int | None = None
+
+    def place(self, mappings: Sequence[Mapping]) -> tuple[tuple[Region, ...], list[Placed]]:
+        regions, placed = self.within.place(mappings)
+        if self._number is None:
+            self._number = next((n for n, r in enumerate(regions) if self._lies_in(r)), None)
+        if self._number is None:
+            return (), []
+        return (regions[self._number],), [
+            replace(part, region=0) for part in placed if part.region == self._number
+        ]
+
+    def _lies_in(self, region: Region) -> bool:
+        return 0 <= self.address - (region.address or 0) < region.n_pages * region.page_bytes
+
+
 # ---- fixed places ----------------------------------------------------------------------------
 
 

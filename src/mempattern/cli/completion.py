@@ -1,0 +1,59 @@
+"""`mempattern completion`: what has a shell complete both commands."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from mempattern.cli.arguments import Parser
+
+SHELLS = ("bash", "zsh", "fish")
+
+_DESCRIPTION = """\
+Print what has your shell complete mempattern and mempattern-trace. Nothing is
+run when you press Tab: the script knows all options."""
+
+_EXAMPLES = (
+    ("mempattern completion bash >> ~/.bash_completion", "bash, with the package bash-completion"),
+    ("mempattern completion zsh >> ~/.zshrc", "zsh, after its compinit"),
+    ("mempattern completion fish > ~/.config/fish/conf.d/mempattern.fish", "fish"),
+)
+
+
+def fill(completion: Parser) -> None:
+    completion.describe(_DESCRIPTION, _EXAMPLES, {0: "", 1: "", 2: "", 4: ""})
+    completion.add_argument("shell", choices=SHELLS, help="yours")
+    completion.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    for program in programs():
+        sys.stdout.write(script(program, options.shell))
+    return 0
+
+
+def programs() -> tuple[Parser, Parser]:
+    """The parsers of both commands, with all there is in them."""
+    from mempattern.cli import main, trace  # noqa: PLC0415
+
+    return main.parser(), trace.parser()
+
+
+def script(program: Parser, shell: str) -> str:
+    """Of one command, in that shell's language."""
+    import shtab  # noqa: PLC0415
+
+    _complete_files(program)
+    return f"{shtab.complete(program, shell=shell)}\n"
+
+
+def _complete_files(parser: argparse.ArgumentParser) -> None:
+    import shtab  # noqa: PLC0415
+
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                _complete_files(command)
+        elif action.type is Path or "FILE" in str(action.metavar):
+            action.complete = shtab.FILE  # type: ignore[attr-defined]
