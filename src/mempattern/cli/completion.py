@@ -52,7 +52,7 @@ def _complete_files(parser: argparse.ArgumentParser) -> None:
     import shtab  # noqa: PLC0415
 
     for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
+        if isinstance(action.choices, dict):  # a command each
             for command in action.choices.values():
                 _complete_files(command)
         elif action.type is Path or "FILE" in str(action.metavar):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from typing import Any
 
 import numpy as np
 from rich.console import Console, Group, RenderableType
@@ -21,6 +22,7 @@ from mempattern.report.jsonlines import print_json
 from mempattern.report.live import append_cells
 from mempattern.report.units import format_bytes, format_seconds
 
+MIGRATION = "mempattern.migration/1"
 _PASSES, _DECISIONS = 12, 4
 _REFRESH_S = 0.2
 _CELLS = 40
@@ -95,19 +97,23 @@ class Lines(Listener):
 
 
 class JSONLines(Listener):
-    """One object a line: `event` is "said", "pass", "decision" or "end"."""
+    """One object a line, as of schemas/migration-1.json; `event` says of what."""
 
     def said(self, text: str) -> None:
-        print_json({"event": "said", "text": text})
+        _print_event("said", {"text": text})
 
     def passed(self, done: Passed, iteration: Interval | None) -> None:
-        print_json({"event": "pass", **pass_object(done)})
+        _print_event("pass", pass_object(done))
 
     def decided(self, decision: Decision) -> None:
-        print_json({"event": "decision", **decision_object(decision)})
+        _print_event("decision", decision_object(decision))
 
     def ended(self, result: Result) -> None:
-        print_json({"event": "end", **result_object(result)})
+        _print_event("end", result_object(result))
+
+
+def _print_event(event: str, facts: dict[str, Any]) -> None:
+    print_json({"schema": MIGRATION, "event": event, **facts})
 
 
 class LiveMigration(Listener):
