@@ -23,7 +23,7 @@
 #   make install-c PREFIX=/usr/local    the C library: header, shared and static, pkg-config
 #   make lint    ruff, mypy and pyright
 #   make stub    write anew the stub of the C core, after a change of its headers
-#   make docs    the documentation into build/docs, and its doctests
+#   make docs    the documentation into build/docs, and its doctests; make man writes the man pages
 #   make recordings   record anew what the pictures show; make pictures draws them
 
 PYTHON ?= python3
@@ -32,7 +32,7 @@ BIN    := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: demo test test-c test-threads test-python bench bench-docs bench-compare growth instructions \
-        slowdown migrations forecast validate evidence reproduce corpus fuzz soak lint stub docs pictures \
+        slowdown migrations forecast validate evidence reproduce corpus fuzz soak lint stub docs man pictures \
         recordings clean headers install-c arm64 wheel portability
 
 demo: $(VENV)/ready
@@ -209,6 +209,10 @@ docs: $(VENV)/ready
 	$(SPHINX) -b doctest build/doctest
 	$(SPHINX) -b html build/docs
 	@echo "build/docs/index.html"
+
+# After a change of what a command takes.
+man: $(VENV)/ready
+	$(BIN)/python docs/man_pages.py man
 
 pictures: $(VENV)/ready
 	$(BIN)/python docs/draw.py

@@ -63,19 +63,20 @@ def masked(value, *, is_live, key=""):
     return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
+RECORDED = {
+    "demo": ["demo", "--replay", SAMPLE, "--json"],
+    "report": ["report", GUEST, "--json"],
+    "predict": ["predict", GUEST, "--json", *LINK],
+    "replay": ["replay", GUEST, "--json", "--policy", "stock,best", *LINK],
+    "doctor": ["doctor", "7", "--json"],
+}
+
+
 def run(name, monkeypatch, tmp_path):
     """The command of that name, in process; all of them end well."""
-    if name == "demo":
-        return main(["demo", "--replay", SAMPLE, "--json"])
-    if name == "report":
-        return main(["report", GUEST, "--json"])
-    if name == "predict":
-        return main(["predict", GUEST, "--json", *LINK])
-    if name == "replay":
-        return main(["replay", GUEST, "--json", "--policy", "stock,best", *LINK])
-    if name == "doctor":
-        monkeypatch.setattr(doctor, "probe", lambda pid: checks(True, False))
-        return main(["doctor", "7", "--json"])
+    monkeypatch.setattr(doctor, "probe", lambda pid: checks(True, False))
+    if name in RECORDED:
+        return main(RECORDED[name])
     if name == "trace":
         use(Scripted(5), monkeypatch)
         return trace.main(["--json", "--interval", "0.01", str(os.getpid())])
@@ -85,10 +86,7 @@ def run(name, monkeypatch, tmp_path):
                      "--no-trace", "--policy", "relaxed", "--json"])  # fmt: skip
 
 
-COMMANDS = ["demo", "report", "predict", "replay", "doctor", "trace", "migrate"]
-
-
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", [*RECORDED, "trace", "migrate"])
 def test_what_is_printed_is_as_its_schema_and_as_kept(name, monkeypatch, tmp_path, capsys):
     assert run(name, monkeypatch, tmp_path) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

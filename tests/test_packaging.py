@@ -67,6 +67,8 @@ def test_a_wheel_imports_from_an_empty_directory(wheel, tmp_path):
     assert "mempattern/sample/demo.mpt" in names
     assert {"mempattern/py.typed", "mempattern/_native.pyi"} <= set(names)
     assert "mempattern_commands.py" in names
+    assert "mempattern/schemas/interval-1.json" in names
+    assert [name for name in names if name.endswith("/share/man/man1/mempattern-trace.1")]
     assert not [name for name in names if "meson" in name or name.endswith((".c", ".pyc"))]
     assert not [name for name in names if "libmempattern" in name or name.endswith(".h")]
 

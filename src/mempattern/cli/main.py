@@ -11,7 +11,7 @@ from mempattern.cli.arguments import Parser
 from mempattern.cli.exits import guard
 
 COMMANDS = {
-    "demo": "watch the memory of a real KVM guest as it goes through several patterns",
+    "demo": "watch a real KVM guest go through several patterns",
     "report": "sum up a recorded trace",
     "predict": "say whether, when and at what cost a VM will migrate",
     "replay": "compare policies on the migration of a traced VM",
