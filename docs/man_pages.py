@@ -28,8 +28,11 @@ def pages() -> dict[str, str]:
     for action in root._actions:
         if isinstance(action.choices, dict):
             found |= {parser.prog.replace(" ", "-"): parser for parser in action.choices.values()}
-    about = COMMANDS | {root.prog: "whether a VM will live-migrate, from its dirty pages",
-                        trace.prog: "record which pages a process or a QEMU guest writes"}  # fmt: skip
+    about = {
+        **COMMANDS,
+        root.prog: "whether a VM will live-migrate, from its dirty pages",
+        trace.prog: "record which pages a process or a QEMU guest writes",
+    }
     return {f"{name}.1": page(name, parser, about) for name, parser in found.items()}
 
 

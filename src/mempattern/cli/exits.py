@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
+from mempattern._os_errors import explained
 from mempattern.errors import LostError, MempatternError, MonitorError, ProcessError
 
 FAILED = 1
@@ -31,20 +32,6 @@ MEANINGS = {
     TERMINATED: "SIGTERM",
 }
 """Of the exit codes, where a command has no others; LOST is of a migration only."""
-
-_REMEDIES = {
-    errno.ENOENT: "there is no such file; look for it with ls",
-    errno.ENOTDIR: "a part of that path is a file; look for it with ls",
-    errno.EISDIR: "that is a directory; name a file in it",
-    errno.EACCES: "you have no right to it; ls -l says who has",
-    errno.EPERM: "you have no right to it; ls -l says who has",
-    errno.ELOOP: "its symbolic links go round in a circle; name the file itself",
-    errno.ENAMETOOLONG: "no file has so long a name; give a shorter one",
-    errno.EMFILE: "too many files are open; raise the limit with ulimit -n",
-    errno.ENOSPC: "the disk is full; free some of it, or write elsewhere",
-    errno.EDQUOT: "your quota of the disk is used up; free some of it, or write elsewhere",
-    errno.EROFS: "the file system is read-only; write elsewhere",
-}
 
 
 class UsageFault(Exception):
@@ -100,11 +87,7 @@ def said(error: Exception) -> str:
     elif isinstance(error, MemoryError):
         text = "there is not enough memory; trace less (--region), or give larger --group-pages"
     elif isinstance(error, OSError) and error.errno is not None:
-        text = _REMEDIES.get(error.errno, os.strerror(error.errno))
-        if error.filename is not None:
-            text = f"{os.fsdecode(error.filename)}: {text}"
-        elif error.errno in (errno.ENOSPC, errno.EDQUOT):
-            text = f"{os.strerror(error.errno)}: {text}"
+        text = explained(error)
     else:
         kind = type(error).__name__
         text = f"{kind}: {error}; this is a bug: report what the same with --debug prints"

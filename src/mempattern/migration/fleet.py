@@ -8,6 +8,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from mempattern._os_errors import explained
 from mempattern.errors import MempatternError, UsageError
 from mempattern.migration.bandwidth import Bandwidth
 from mempattern.migration.memory import CHUNK_PAGES
@@ -117,7 +118,11 @@ class _Task:
     def __call__(self, path: str) -> Replayed:
         try:
             return self._replayed(path)
-        except (MempatternError, OSError, MemoryError) as error:
+        except OSError as error:
+            return _failed(
+                path, str(error) if isinstance(error, MempatternError) else explained(error)
+            )
+        except (MempatternError, MemoryError) as error:
             return _failed(path, str(error) or "there is not enough memory for it")
 
     def _replayed(self, path: str) -> Replayed:

@@ -65,7 +65,10 @@ class TraceReader(Closing):
             self._read_head()
         except (sqlite3.Error, ValueError, TypeError, RecursionError) as error:
             self._database.close()
-            raise TraceError(f"{self.path} is not a mempattern trace: {error}") from None
+            raise TraceError(
+                f"{self.path} is not a mempattern trace: {error}; name one that "
+                "mempattern-trace -o has written"
+            ) from None
 
     def _read_head(self) -> None:
         run = self._database.execute

@@ -1,0 +1,376 @@
+"""What all commands have in common: help, errors, exit codes, colours, pipes, Ctrl-C."""
+
+import argparse
+import os
+import pty
+import random
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import mempattern
+from mempattern.cli import completion, demo, report, trace
+from mempattern.cli.exits import MEANINGS, guard, said
+from mempattern.cli.main import COMMANDS, main, parse, parser
+from mempattern.errors import BitmapError
+
+ROOT = Path(__file__).parent.parent
+GUEST, SAMPLE = ROOT / "docs/guest.mpt", ROOT / "src/mempattern/sample/demo.mpt"
+BIN = Path(sys.executable).parent
+LINK = ["--bandwidth", "1Gbit", "--max-downtime", "1s"]
+
+
+def parsers():
+    """All of them, by the words that call each."""
+    root = parser()
+    found = {root.prog: root, trace.PROGRAM: trace.parser()}
+    for action in root._actions:
+        if isinstance(action.choices, dict):
+            found |= {command.prog: command for command in action.choices.values()}
+    return found
+
+
+PARSERS = parsers()
+
+
+def shell(command, **more):
+    """As typed by a user, with the installed commands."""
+    env = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", **more.pop("env", {})}
+    return subprocess.run(
+        ["bash", "-c", command], check=False, capture_output=True, text=True, timeout=60, env=env,
+        **more,
+    )  # fmt: skip
+
+
+def says(arguments, capsys, call=main):
+    """Exit code, stdout, stderr; in process."""
+    try:
+        code = call(arguments)
+    except SystemExit as end:
+        code = end.code
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
+
+
+# ---- help ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", PARSERS)
+def test_help_ends_with_examples_and_exit_codes(words, capsys):
+    program, *command = words.split()
+    call = trace.main if program == trace.PROGRAM else main
+    code, out, err = says([*command, "--help"], capsys, call)
+    assert (code, err) == (0, "")
+    assert out.index("\noptions:") < out.index("\nexamples:") < out.index("\nexit codes:")
+    for option in ("--version", "--debug"):
+        assert re.search(rf"^  {option} ", out, re.MULTILINE)
+    assert all(len(line) <= 130 for line in out.splitlines())
+    version = (0, f"mempattern {mempattern.__version__}\n", "")
+    assert says([*command, "--version"], capsys, call) == version
+
+
+def examples():
+    for words, one in PARSERS.items():
+        assert len(one.examples) >= 2, words
+        for command, purpose in one.examples:
+            assert purpose
+            yield words, command
+
+
+@pytest.mark.parametrize(("words", "command"), list(examples()), ids=lambda text: text[:60])
+def test_examples_are_right(words, command):
+    """They parse, and those on files run."""
+    assert command.startswith(words)
+    (first, *_), *_ = [re.split(r" [|>]+ ", command)]
+    program, *arguments = shlex.split(re.sub(r"\$\(.*?\)", "1234", first))
+    (trace.parse if program == trace.PROGRAM else parse)(arguments)
+
+
+@pytest.mark.parametrize(
+    "command", [command for words, command in examples() if words in (
+        "mempattern report", "mempattern predict", "mempattern replay", "mempattern doctor"
+    ) and "1234" not in command]
+)  # fmt: skip
+def test_examples_on_files_run(command, tmp_path):
+    for name in ("guest.mpt", "redis.mpt"):
+        (tmp_path / name).symlink_to(ROOT / "docs" / name)
+    done = shell(f"set -o pipefail; {command}", cwd=tmp_path)
+    assert done.returncode in ((0, 3) if "doctor" in command else (0,)), done.stderr
+    assert done.stdout
+
+
+def test_exit_codes_are_the_same_in_help_and_documents():
+    text = (ROOT / "docs/reference/commands.md").read_text()
+    for code, meaning in MEANINGS.items():
+        assert f"| {code} | {meaning} |" in text
+    for words in PARSERS:
+        assert f"```{{help}} {words}\n" in text
+
+
+def test_help_imports_little():
+    """So that it is there at once: neither drawing nor the library's larger parts."""
+    program = """
+import sys
+from mempattern.cli.main import main
+try: main(["--help"])
+except SystemExit: pass
+heavy = "rich", "multiprocessing", "shtab", "mempattern.migration", "mempattern.report"
+print([name for name in heavy if name in sys.modules], file=sys.stderr)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    assert done.stderr == "[]\n"
+
+
+# ---- errors --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "complaint"),
+    [
+        ([], 2, "say what to do: demo, report"),
+        (["reprot"], 2, "invalid choice: 'reprot'"),
+        (["report"], 2, "required: FILE.mpt"),
+        (["report", "no.mpt"], 1, "no.mpt: there is no such file"),
+        (["predict", "no.mpt", *LINK], 1, "no.mpt: there is no such file"),
+        (["replay", "no.mpt", *LINK], 1, "no.mpt: there is no such file"),
+        (["demo", "--replay", "no.mpt"], 1, "no.mpt: there is no such file"),
+        (["report", "."], 1, "that is a directory; name a file"),
+        (["report", "file/x"], 1, "a part of that path is a file"),
+        (["report", "file"], 1, "mempattern-trace -o"),
+        (["report", str(GUEST), "--html", "no/x"], 4, "there is no directory no"),
+        (["report", str(GUEST), "--html", "file"], 4, "--force"),
+        (["predict", str(GUEST), "--bandwidth", "fast", "--max-downtime", "1s"], 2, "10Gbit"),
+        (["replay", str(GUEST), *LINK, "--policy", "nosuch"], 2, "there are stock, relaxed"),
+        (["migrate", "--qmp", "no.sock", "--to", "tcp:x:1", "--max-downtime", "1s"], 3, "-qmp unix"),
+        (["completion", "tcsh"], 2, "bash"),
+    ],
+)  # fmt: skip
+def test_an_error_is_one_line_with_the_remedy(
+    arguments, code, complaint, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("no trace")
+    got, out, err = says(arguments, capsys)
+    assert (got, out) == (code, "")
+    (line,) = err.splitlines()
+    assert line.startswith("mempattern")
+    assert complaint in line
+    assert "Errno" not in line
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), ValueError("two\nlines"), RecursionError("deep")])
+def test_a_bug_is_one_line_and_a_traceback_with_debug(error, monkeypatch, capsys):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(report, "_Outputs", fail)
+    code, out, err = says(["report", str(GUEST)], capsys)
+    assert (code, out) == (1, "")
+    (line,) = err.splitlines()
+    assert type(error).__name__ in line
+    assert "--debug" in line
+    for arguments in (["--debug", "report", str(GUEST)], ["report", "--debug", str(GUEST)]):
+        code, _, err = says(arguments, capsys)
+        assert code == 1
+        assert err.startswith("Traceback")
+        assert err.splitlines()[-1] == line
+
+
+def test_what_is_said_of_an_error():
+    assert said(FileNotFoundError(2, "x", "a\nb")).startswith("a b: there is no such file")
+    assert said(OSError(5, "x", "disk")) == "disk: Input/output error"
+    assert "--group-pages" in said(MemoryError())
+    assert said(BitmapError("as it is")) == "as it is"
+
+
+def test_guard_takes_ctrl_c_for_an_answer():
+    def interrupted():
+        raise KeyboardInterrupt
+
+    assert guard("x", interrupted) == 130
+    assert guard("x", lambda: argparse.Namespace(run=lambda options: 7)) == 7
+
+
+# ---- where it prints -----------------------------------------------------------------------------
+
+PRINTS = [
+    "mempattern --help",
+    "mempattern report --help",
+    "mempattern --version",
+    "mempattern-trace --help",
+    f"mempattern report {GUEST}",
+    f"mempattern report --json {GUEST}",
+    f"mempattern predict {GUEST} --bandwidth 1Gbit --max-downtime 1s",
+    f"mempattern replay {GUEST} --bandwidth 1Gbit --max-downtime 1s --policy stock --json",
+    "mempattern doctor",
+    "mempattern completion bash",
+]
+
+
+@pytest.mark.parametrize("command", PRINTS, ids=lambda command: command.replace(str(ROOT), ""))
+def test_output_that_goes_nowhere(command):
+    """To a full disk: a line and code 4. To who has left: quietly. Closed: as if it were read."""
+    done = shell(f"{command} >/dev/full")
+    assert done.returncode == 4, done.stderr
+    assert done.stderr == f"{command.split()[0]}: {said(OSError(28, 'x'))}\n"
+    done = shell(f"{command} | sleep 0; exit ${{PIPESTATUS[0]}}")
+    assert done.returncode in (0, 1, 3)
+    assert done.stderr == ""
+    done = shell(f"{command} >&-")
+    assert done.returncode in (0, 3)
+    assert (done.stdout, done.stderr) == ("", "")
+    done = shell(f"{command} 2>&- | tail -1")
+    assert done.stdout
+
+
+def on_a_terminal(command, **variables):
+    """What it writes to one of 120 columns, and its exit code."""
+    parent, child = pty.openpty()
+    env = {"PATH": f"{BIN}:{os.environ['PATH']}", "TERM": "xterm-256color", "COLUMNS": "120",
+           "LANG": "C.UTF-8", **variables}  # fmt: skip
+    with subprocess.Popen(
+        command, stdin=child, stdout=child, stderr=child, env=env, start_new_session=True
+    ) as it:
+        os.close(child)
+        written = b""
+        try:
+            while chunk := os.read(parent, 65536):
+                written += chunk
+        except OSError:  # EIO: it has closed its end
+            pass
+        os.close(parent)
+    return written.decode(), it.returncode
+
+
+ESCAPE = "\x1b["
+ON_A_TERMINAL = {
+    "doctor": ["mempattern", "doctor"],
+    "help": ["mempattern", "report", "--help"],
+    "live": [sys.executable, str(Path(__file__).with_name("scripted.py")), "3", "3",
+             "--interval", "0.01", "1"],
+    "progress": ["mempattern", "replay", str(GUEST), str(ROOT / "docs/redis.mpt"), "--policy",
+                 "stock", *LINK],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ON_A_TERMINAL)
+def test_colours_are_for_terminals_that_want_them(name):
+    command = ON_A_TERMINAL[name]
+    if name in ("doctor", "live", "progress"):
+        written, _ = on_a_terminal(command)
+        assert ESCAPE in written  # else the rest says nothing
+    for variables in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
+        written, code = on_a_terminal(command, **variables)
+        assert code in (0, 3)
+        colours = re.findall(r"\x1b\[[0-9;]*m", written)
+        assert not [one for one in colours if re.search(r"\b(3\d|4\d|9\d|10\d)\b", one)]
+        if "TERM" in variables:
+            assert "\x1b" not in written
+    done = subprocess.run(command, check=False, capture_output=True, timeout=60,
+                          env={**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"})  # fmt: skip
+    assert b"\x1b" not in done.stdout + done.stderr
+
+
+# ---- Ctrl-C --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["mempattern demo --replay x", "mempattern-trace 1"])
+def test_ctrl_c_at_any_moment_is_quiet(command, tmp_path):
+    """Once its own first line is run: what Python does before that is Python's."""
+    program, *arguments = command.replace("--replay x", f"--replay {SAMPLE}").split()
+    name = "trace" if program == trace.PROGRAM else "mempattern"
+    begin = "import os, sys, mempattern_commands as c; os.write(1, b'!'); "
+    begin += f"sys.argv[1:] = {arguments}; sys.exit(c.{name}())"
+    moments = random.Random(1)
+    for _ in range(12):
+        with subprocess.Popen(
+            [sys.executable, "-c", begin], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as it:
+            it.stdout.read(1)
+            time.sleep(moments.uniform(0, 0.6))
+            it.send_signal(signal.SIGINT)
+            _, err = it.communicate(timeout=30)
+        assert it.returncode in (130, -signal.SIGINT, 3, 0), err
+        assert "Traceback" not in err
+        assert "Exception" not in err
+
+
+# ---- completion ----------------------------------------------------------------------------------
+
+
+def completed(words):
+    """What bash offers for the last of the words."""
+    *_, last = words
+    program = f"""
+        eval "$(mempattern completion bash)"
+        COMP_WORDS=({shlex.join(words)}); COMP_CWORD={len(words) - 1}
+        COMP_LINE={shlex.quote(" ".join(words))}; COMP_POINT=${{#COMP_LINE}}
+        spec=$(complete -p {words[0]}); [[ $spec =~ -F\\ ([^ ]+) ]] && "${{BASH_REMATCH[1]}}"
+        printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    done = shell(program)
+    assert done.stderr == "", done.stderr
+    return {word.strip() for word in done.stdout.splitlines() if word.startswith(last)} - {""}
+
+
+def test_bash_completes():
+    assert completed(["mempattern", ""]) >= set(COMMANDS)
+    assert completed(["mempattern", "re"]) == {"report", "replay"}
+    assert completed(["mempattern", "report", "--p"]) == {"--plot", "--parquet", "--perfetto"}
+    assert completed(["mempattern", "predict", "x", "--accel", ""]) >= {"kvm", "tcg"}
+    assert completed(["mempattern-trace", "--source", "soft"]) == {"soft-dirty"}
+
+
+def needs(program):
+    return pytest.mark.skipif(shutil.which(program) is None, reason=f"apt-get install {program}")
+
+
+@needs("fish")
+def test_fish_completes(tmp_path):
+    script = shell("mempattern completion fish").stdout
+    (tmp_path / "c.fish").write_text(script)
+    done = shell(
+        f'fish --no-config -c \'source {tmp_path}/c.fish; complete -C "mempattern re"; '
+        'complete -C "mempattern report --p"; complete -C "mempattern-trace --so"\'',
+        env={"HOME": str(tmp_path)},
+    )
+    words = [line.split("\t")[0] for line in done.stdout.splitlines()]
+    assert done.stderr == ""
+    assert {"report", "replay", "--plot", "--parquet", "--perfetto", "--source"} <= set(words)
+
+
+@needs("zsh")
+def test_zsh_takes_it(tmp_path):
+    (tmp_path / "c.zsh").write_text(shell("mempattern completion zsh").stdout)
+    done = shell(
+        f'zsh -fc \'autoload -Uz compinit; compinit -D -u; eval "$(<{tmp_path}/c.zsh)"; '
+        "print $_comps[mempattern] $_comps[mempattern-trace]; "
+        "whence -w $_comps[mempattern] $_comps[mempattern-trace]'"
+    )
+    assert done.stderr == ""
+    first, *kinds = done.stdout.splitlines()
+    assert len(first.split()) == 2
+    assert len(kinds) == 2
+    assert all(kind.endswith(": function") for kind in kinds)
+
+
+def test_every_file_is_completed_as_one():
+    for program in completion.programs():
+        text = completion.script(program, "bash")
+        assert "_shtab_compgen_files" in text or "compgen -f" in text
+
+
+def test_demo_in_json_is_no_table(monkeypatch, capsys):
+    monkeypatch.setattr(demo, "_LONGEST_PAUSE_S", 0.0)
+    code, out, err = says(["demo", "--replay", str(SAMPLE), "--json"], capsys)
+    assert (code, err) == (0, "")
+    assert all(line.startswith('{"schema": ') for line in out.splitlines())
