@@ -133,8 +133,15 @@ print([name for name in heavy if name in sys.modules], file=sys.stderr)
 # ---- errors --------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def _in_a_folder(tmp_path, monkeypatch):
+    """With nothing in it but a file that is no trace."""
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("no trace")
+
+
 @pytest.mark.parametrize(
-    ("arguments", "code", "complaint"),
+    ("arguments", "code", "remedy"),
     [
         ([], 2, "say what to do: demo, report"),
         (["reprot"], 2, "invalid choice: 'reprot'"),
@@ -150,20 +157,17 @@ print([name for name in heavy if name in sys.modules], file=sys.stderr)
         (["report", str(GUEST), "--html", "file"], 4, "--force"),
         (["predict", str(GUEST), "--bandwidth", "fast", "--max-downtime", "1s"], 2, "10Gbit"),
         (["replay", str(GUEST), *LINK, "--policy", "nosuch"], 2, "there are stock, relaxed"),
-        (["migrate", "--qmp", "no.sock", "--to", "tcp:x:1", "--max-downtime", "1s"], 3, "-qmp unix"),
+        (["migrate", "--qmp", "no.sock", "--to", "tcp:x:1", "--max-downtime", "1s"], 3, "-qmp"),
         (["completion", "tcsh"], 2, "bash"),
     ],
 )  # fmt: skip
-def test_an_error_is_one_line_with_the_remedy(
-    arguments, code, complaint, tmp_path, monkeypatch, capsys
-):
-    monkeypatch.chdir(tmp_path)
-    Path("file").write_text("no trace")
+@pytest.mark.usefixtures("_in_a_folder")
+def test_an_error_is_one_line_with_the_remedy(arguments, code, remedy, capsys):
     got, out, err = says(arguments, capsys)
     assert (got, out) == (code, "")
     (line,) = err.splitlines()
     assert line.startswith("mempattern")
-    assert complaint in line
+    assert remedy in line
     assert "Errno" not in line
 
 

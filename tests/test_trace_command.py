@@ -266,7 +266,7 @@ def test_a_full_output_is_one_line_and_code_4():
             check=False, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60,
         )  # fmt: skip
     assert done.returncode == 4
-    assert "No space left" in done.stderr.splitlines()[-1]
+    assert "no space left" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
 
 

@@ -14,7 +14,7 @@ _REMEDIES = {
     errno.ELOOP: "its symbolic links go round in a circle; name the file itself",
     errno.ENAMETOOLONG: "no file has so long a name; give a shorter one",
     errno.EMFILE: "too many files are open; raise the limit with ulimit -n",
-    errno.ENOSPC: "the disk is full; free some of it, or write elsewhere",
+    errno.ENOSPC: "no space left: the disk is full; free some of it, or write elsewhere",
     errno.EDQUOT: "your quota of the disk is used up; free some of it, or write elsewhere",
     errno.EROFS: "the file system is read-only; write elsewhere",
 }

@@ -118,12 +118,10 @@ class _Task:
     def __call__(self, path: str) -> Replayed:
         try:
             return self._replayed(path)
-        except OSError as error:
-            return _failed(
-                path, str(error) if isinstance(error, MempatternError) else explained(error)
-            )
         except (MempatternError, MemoryError) as error:
             return _failed(path, str(error) or "there is not enough memory for it")
+        except OSError as error:
+            return _failed(path, explained(error))
 
     def _replayed(self, path: str) -> Replayed:
         policies, how = self.policies, self.settings
