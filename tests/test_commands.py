@@ -114,22 +114,6 @@ def test_exit_codes_are_the_same_in_help_and_documents():
         assert f"```{{help}} {words}\n" in text
 
 
-def test_help_imports_little():
-    """So that it is there at once: neither drawing nor the library's larger parts."""
-    program = """
-import sys
-from mempattern.cli.main import main
-try: main(["--help"])
-except SystemExit: pass
-heavy = "rich", "multiprocessing", "shtab", "mempattern.migration", "mempattern.report"
-print([name for name in heavy if name in sys.modules], file=sys.stderr)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", program], check=True, capture_output=True, text=True
-    )
-    assert done.stderr == "[]\n"
-
-
 # ---- errors --------------------------------------------------------------------------------------
 
 

@@ -53,7 +53,7 @@ class Parser(argparse.ArgumentParser):
         for code, meaning in self.exits.items():
             first, *rest = meaning.split("\n")
             lines += [f"  {code:<4} {first}", *(f"       {line}" for line in rest)]
-        self.epilog = "\n".join(lines)
+        self.epilog: str | None = "\n".join(lines)
 
     def error(self, message: str) -> NoReturn:
         self.exit(USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")

@@ -84,7 +84,8 @@ def parser() -> Parser:
         help="how writes are seen (default auto: the best that works)")  # fmt: skip
     add("--region", default="auto", metavar="auto|all|NAME|START-END",
         help="what to trace: auto (default) is a QEMU guest's RAM, else all writable memory; "
-        "a mapping's or RAM block's name such as heap; hexadecimal addresses")  # fmt: skip
+        "a name, as heap, of a mapping, a RAM block or a printed region; hexadecimal addresses",
+    )  # fmt: skip
     add("--qmp", type=Path, metavar="SOCKET",
         help="QEMU's monitor: ask it for the RAM blocks and their addresses")  # fmt: skip
     add_migration(root)
