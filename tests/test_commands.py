@@ -271,10 +271,18 @@ def test_colours_are_for_terminals_that_want_them(name):
 # ---- Ctrl-C --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["mempattern demo --replay x", "mempattern-trace 1"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        f"mempattern demo --replay {SAMPLE}",
+        f"mempattern replay {GUEST} {ROOT}/docs/redis.mpt --bandwidth 1Gbit --max-downtime 1s",
+        "mempattern-trace 1",
+    ],
+    ids=["demo", "replay", "trace"],
+)
 def test_ctrl_c_at_any_moment_is_quiet(command, tmp_path):
     """Once its own first line is run: what Python does before that is Python's."""
-    program, *arguments = command.replace("--replay x", f"--replay {SAMPLE}").split()
+    program, *arguments = command.split()
     name = "trace" if program == trace.PROGRAM else "mempattern"
     begin = "import os, sys, mempattern_commands as c; os.write(1, b'!'); "
     begin += f"sys.argv[1:] = {arguments}; sys.exit(c.{name}())"

@@ -55,11 +55,35 @@ def pool_of(jobs: int) -> Generator[Executor | None, None, None]:
     before = set(multiprocessing.active_children())
     with ProcessPoolExecutor(jobs, context, initializer=_work_for, initargs=(os.getpid(),)) as pool:
         try:
+            _start(pool, jobs)
             yield pool
         except BaseException:
+            # Python's own thread may trip over what is cancelled at the same time.
+            threading.excepthook = lambda _what: None
             for child in set(multiprocessing.active_children()) - before:
                 child.terminate()
             raise
+
+
+def _start(pool: Executor, jobs: int) -> None:
+    """All workers, now; a signal waits for that, since what is half-started says so on stderr.
+    They, and the server that forks them, are deaf to Ctrl-C from their first instruction on.
+    """
+    came: list[int] = []
+    handlers = {
+        number: signal.signal(number, lambda number, _frame: came.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        for _ in range(jobs):
+            pool.submit(os.getpid)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    if came:
+        signal.raise_signal(came[0])
 
 
 def _work_for(command: int) -> None:
