@@ -67,4 +67,4 @@ def bench_call(benchmark, make):
     above = [
         1e6 * (my - its) / CALLS for my, its in zip(mine_s, bare_s[-len(mine_s) :], strict=True)
     ]
-    keep(benchmark, "the C call", above, at_most=5, unit=" us")
+    keep(benchmark, "the C call by cffi", above, at_most=5, unit=" us")

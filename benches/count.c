@@ -217,17 +217,30 @@ static void update_distinct(void)
         must(mpat_distinct_update(distinct, next_bitmap(), 0.1));
 }
 
+static void update_distinct_at_once(void)
+{
+    const uint64_t *bitmaps[N_INTERVALS];
+    double durations_s[N_INTERVALS];
+    for (unsigned i = 0; i < N_INTERVALS; i++) {
+        bitmaps[i] = *next_bitmap();
+        durations_s[i] = 0.1;
+    }
+    must(mpat_distinct_break(distinct));
+    must(mpat_distinct_update_all(distinct, bitmaps, durations_s, N_INTERVALS));
+}
+
 static void distinct_groups(void)
 {
     must(mpat_distinct_groups(distinct, 0, 0, rates, deviations));
 }
 
-static void count_distinct(const char *name, enum shape shape)
+static void count_distinct(const char *name, const char *at_once, enum shape shape)
 {
     make_bitmaps(N_PAGES, shape);
     must(mpat_distinct_create(region_pages, 1, GROUP_PAGES, &distinct));
     update_distinct();
     count(name, "word", N_INTERVALS * N_WORDS, update_distinct);
+    count(at_once, "word", N_INTERVALS * N_WORDS, update_distinct_at_once);
     if (shape == DENSE)
         count("distinct_groups", "group", N_GROUPS, distinct_groups);
     mpat_distinct_destroy(distinct);
@@ -250,9 +263,9 @@ static void count_kernel(void)
     count_update("update, clustered", region_pages, CLUSTERED, GROUP_PAGES);
     count_update("update, scattered", region_pages, SCATTERED, GROUP_PAGES);
     count_update("update, clean", region_pages, CLEAN, GROUP_PAGES);
-    count_distinct("distinct_update, dense", DENSE);
-    count_distinct("distinct_update, clustered", CLUSTERED);
-    count_distinct("distinct_update, scattered", SCATTERED);
+    count_distinct("distinct_update, dense", "distinct_update_all, dense", DENSE);
+    count_distinct("distinct_update, clustered", "distinct_update_all, clustered", CLUSTERED);
+    count_distinct("distinct_update, scattered", "distinct_update_all, scattered", SCATTERED);
 }
 
 /* ---- without kernels ------------------------------------------------------------------------- */

@@ -34,9 +34,9 @@ SIZE = """
 ## By guest size
 
 Milliseconds an interval. `counts` are those by group, `update` is `GroupStats.update`, `windows`
-`DistinctPages.update` on twelve intervals, a twelfth of it. `hot pages` is a call of
-`DirtyHistory.hot_pages` over sixteen intervals, a sixteenth of it. The last column is what memory
-allows at least where the bitmap is looked at once.
+`DistinctPages.update_all` of twelve intervals at once, by group, a twelfth of it. `hot pages` is a
+call of `DirtyHistory.hot_pages` over sixteen intervals, a sixteenth of it. The last column only
+reads the bitmaps, once; up to some 64 GiB the processor's caches hold all three.
 """
 DENSITY = """
 ## By density

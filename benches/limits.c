@@ -29,6 +29,29 @@ uint64_t limit_read(const uint64_t *words, size_t n)
 }
 
 /*
+ * Move the bytes of one update without a history, in which every group is dirty and no page fresh:
+ * read cur and ever, read and write the one bitmap that is kept and the group arrays, as below.
+ */
+void limit_update(const uint64_t *cur, uint64_t *last, const uint64_t *ever, uint64_t *groups,
+                  size_t n)
+{
+    enum { BLOCK = 512, GROUP_WORDS = BLOCK / 8 * 44 / 8 };
+    for (size_t at = 0; at + BLOCK <= n; at += BLOCK, groups += GROUP_WORDS) {
+        const wide *c = (const wide *)(const void *)(cur + at);
+        const wide *e = (const wide *)(const void *)(ever + at);
+        wide *l = (wide *)(void *)(last + at), *g = (wide *)(void *)groups, all = {0};
+#pragma GCC ivdep
+        for (size_t i = 0; i < BLOCK / 4; i++) {
+            all ^= l[i] ^ e[i];
+            l[i] = c[i];
+        }
+#pragma GCC ivdep
+        for (size_t i = 0; i < GROUP_WORDS / 4; i++)
+            g[i] += all;
+    }
+}
+
+/*
  * Move the bytes of one fused update with groups of 8 words in which every group is dirty and has
  * fresh pages: read cur, prev and ever, write next and ever, read and write the group arrays
  * (44 bytes a group: seven of 4 bytes, two of 8), here one array, in step with the bitmaps.

@@ -21,21 +21,24 @@ COLUMNS = tuple(name for name in peers.MODULES if name != peers.OURS)
 HEAD = """
 ## Peers
 
-The same work on the same bitmaps, in one run and one thread each; from `{results}`. `ours` is
-the library's time, the median; below a peer is its time divided by ours, the median of the rounds
-and in brackets their quartiles. A peer slower than {patience_s:g} s a call was timed once, just
-before the rounds, and has no quartiles. What each peer found was compared with what ours found
-before anything was timed. `limit` is what only reads the same bitmaps, or moves what has to be
-moved (of traces: the raw bytes of the file).
+The same work on the same bitmaps, in one run, and in one thread but where it says otherwise; from
+`{results}`. `ours` is the library's time, the median; below a peer is its time divided by ours, the
+median of the rounds and in brackets their quartiles. A peer slower than {patience_s:g} s a call was
+timed once, just before the rounds, and has no quartiles. What each peer found was compared with what
+ours found before anything was timed. `limit` is what only reads the same bitmaps, or moves what has
+to be moved (of traces: the raw bytes of the file).
 
-Where the library has no call for a piece of work alone, the call that has it within is timed: all
-of `Seen` for `overlap` and `runs`, windows with all their groups for `windows`.
+`overlap` and `runs` are all of `bitmaps.seen`. Work on windows is `break_off` and `update_all` of
+twelve intervals at once, as all peers have them at once, with one group a region for `windows`.
+Once all bitmaps have been seen no page is fresh: what is timed of `overlap` and `update` finds
+redirtied pages, and fresh ones only in the calls before.
 
 The bitmaps are those of `benches/data/corpus`: *corpus* is all {n_traces} traces one after another,
 as they are; the others are one trace tiled to a guest's size ({classes}; `benches/tiles.py` has the
 rule). Sets (pyroaring, CRoaring) and arrays (bitarray) are made of them beforehand, which is not
-timed, though KVM gives bitmaps. Traces are read back into what each peer works with, and only ours
-are on disk interval by interval, checksummed, whatever happens to the process.
+timed, though KVM gives bitmaps. Traces are read back into what each peer works with. Only ours
+are checksummed, synced to the disk as they are written, and safe whatever happens to the process; a
+second thread of ours does that.
 
 `-`: {absent}. Missed: below 1 for a peer; in the main rows (bold) below 10 for one of Python's
 world, and below 0.8 for the limit.{missing}

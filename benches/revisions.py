@@ -49,9 +49,9 @@ def unpack(revision: str, tree: Path) -> None:
     )
     with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
         tar.extractall(tree, filter="data")
-    for file in (ROOT / "benches").glob("*.[cp]*"):
-        if file.is_file():
-            shutil.copy(file, tree / "benches")
+    shutil.rmtree(tree / "benches")
+    without = shutil.ignore_patterns("results", "__pycache__")
+    shutil.copytree(ROOT / "benches", tree / "benches", ignore=without)
 
 
 def install(tree: Path, environment: Path) -> None:

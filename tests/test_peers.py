@@ -193,6 +193,8 @@ def test_the_same_is_told_from_what_is_not():
     assert not peers.same((1, 2), (1, 3))
     assert not peers.same((1, 2), (1, 2, 3))
     assert not peers.same([[1.0], [2.0]], [[1.0], [2.1]])
+    top = 1 << 63  # where a fraction would not tell the lowest bits
+    assert not peers.same(np.array([top | 1], np.uint64), np.array([top | 3], np.uint64))
 
 
 @pytest.mark.parametrize("sizes", [[], [0], [8, 16], [12]])

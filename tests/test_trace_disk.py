@@ -1,6 +1,7 @@
 """Recordings that are killed, forked or left open; disks that are slow, stuck, full or broken."""
 
 import dataclasses
+import itertools
 import os
 import signal
 import subprocess
@@ -125,6 +126,41 @@ def test_one_interval_may_always_wait(path, monkeypatch):
             trace.write(interval)
             wait_for(trace, number)
     assert (len(read_all(path)), trace.dropped) == (3, 0)
+
+
+def test_what_waits_together_is_committed_together(path, gate, monkeypatch):
+    monkeypatch.setattr(commits, "_GATHER_S", 60)
+    with TraceWriter(path, REGIONS, HERE) as trace:
+        trace.write(make_intervals(1)[0])
+        assert gate.reached.wait(60)
+        for interval in make_intervals(6)[1:]:
+            trace.write(interval)
+        gate.open()
+        seen = set()
+        while trace.written < 6:
+            seen.add(trace.written)
+            time.sleep(0.0005)
+    assert seen <= {0}
+    assert len(read_all(path)) == 6
+
+
+def test_of_what_waits_together_a_failure_leaves_all_or_nothing(path, gate, monkeypatch):
+    put, n_put = commits.Commits._put, itertools.count()
+
+    def fails_at_the_fourth(*args):
+        if next(n_put) == 3:
+            raise OSError("no more of that")
+        put(*args)
+
+    monkeypatch.setattr(commits.Commits, "_put", fails_at_the_fourth)
+    monkeypatch.setattr(commits, "_GATHER_S", 60)
+    trace = TraceWriter(path, REGIONS, HERE)
+    for interval in make_intervals(6):
+        trace.write(interval)
+    gate.open()
+    with pytest.raises(TraceError, match="no more of that"):
+        trace.close()
+    assert (trace.written, read_all(path)) == (0, [])
 
 
 def test_closing_does_not_wait_for_ever_for_a_slow_disk(path, gate, monkeypatch):

@@ -61,10 +61,12 @@ def doing(work: str) -> Iterator[tuple[str, Callable[[Case], Run]]]:
 
 
 def same(found: Any, wanted: Any) -> bool:
-    """Whether two found the same, up to rounding; functions are asked first."""
+    """Whether two found the same, fractions up to rounding; functions are asked first."""
     found, wanted = (value() if callable(value) else value for value in (found, wanted))
     is_list = isinstance(found, tuple | list)
     if is_list and not all(isinstance(one, int | float) for one in found):
         return len(found) == len(wanted) and all(map(same, found, wanted))
     found, wanted = np.asarray(found), np.asarray(wanted)
+    if found.dtype.kind in "biu" and wanted.dtype.kind in "biu":
+        return np.array_equal(found, wanted)
     return found.shape == wanted.shape and np.allclose(found, wanted, rtol=1e-9, atol=1e-6)

@@ -13,11 +13,11 @@ from peers.work import HOT_OF, N_WINDOWED, Case, Run, Scratch, first
 
 DECLARATIONS = """
     uint64_t limit_read(const uint64_t *words, size_t n);
-    void limit_move(const uint64_t *cur, const uint64_t *prev, uint64_t *next, uint64_t *ever,
-                    uint64_t *groups, size_t n);
+    void limit_update(const uint64_t *cur, uint64_t *last, const uint64_t *ever, uint64_t *groups,
+                      size_t n);
 """
 MOVED_WORDS = 512
-"""`limit_move` takes multiples of that."""
+"""`limit_update` takes multiples of that."""
 
 _, lib = compiled.load("limits", ["limits.c"], DECLARATIONS)
 
@@ -53,15 +53,16 @@ def hot(case: Case) -> Run:
 
 def update(case: Case) -> Run:
     """Where half of the groups are active or more, nearly every line of all that an update keeps
-    has such a group in it: what moves all of that. Else what reads the bitmap.
+    has such a group in it: what moves all of that. `ever` is only read, for once all bitmaps
+    have been seen no page is fresh. Else what reads the bitmap.
     """
     n_words = case.n_words // MOVED_WORDS * MOVED_WORDS
     if case.active_share < 0.5 or n_words == 0:
         return read_one(case)
-    last, following, ever = (pointer(np.zeros(n_words, np.uint64)) for _ in range(3))
+    last, ever = (pointer(np.zeros(n_words, np.uint64)) for _ in range(2))
     groups = pointer(np.zeros(n_words // 8 * 44 // 8, np.uint64))
     turn = itertools.cycle([pointer(words) for words in case.bitmaps])
-    return lambda: lib.limit_move(next(turn), last, following, ever, groups, n_words)
+    return lambda: lib.limit_update(next(turn), last, ever, groups, n_words)
 
 
 def trace_write(case: Case) -> Run:

@@ -145,7 +145,7 @@ def pages(case: Case) -> Run:
 
 
 def trace_write(case: Case) -> Run:
-    """Each interval is committed by itself, and safe if the process dies then."""
+    """Safe on the disk, by a thread of its own, which commits together what waits."""
     intervals, file = intervals_of(case), Scratch()
 
     def run() -> Run:

@@ -3,8 +3,9 @@
  * Internal: what a kernel does for the rest of the library.
  *
  * Everything works in lines of 8 words (512 pages, one cache line). Each stored bitmap has a
- * summary with one bit a line, set where the line is not zero: 64 lines are judged by one word, so
- * what stayed clean is neither read nor written, whatever the group size.
+ * summary with one bit a line, set where the line is not zero (of open windows: where it may not be):
+ * 64 lines are judged by one word, so what stayed clean is neither read nor written, whatever the
+ * group size.
  */
 #ifndef MPAT_KERNELS_H
 #define MPAT_KERNELS_H

@@ -240,6 +240,7 @@ static void update_batch(mpat_distinct *d, const struct mpat_kernel *kernel,
             struct mpat_distinct_step *step = &batch.steps[s];
             step->words = bitmaps[s * d->n_regions + r];
             step->single = (struct mpat_tally){0};
+            step->is_dense = 0;
             for (uint32_t c = 0; c < 2; c++) {
                 step->n_complete[c] = complete_at(d->position + s + 1, c);
                 memset(step->complete[c], 0, step->n_complete[c] * sizeof(step->complete[c][0]));

@@ -1,8 +1,8 @@
 """What can be asked of a bitmap by itself.
 
 `bitmap` is anything `GroupStats.update` takes for a region of `n_pages` pages; bits past the last
-page count nowhere. Each function reads memory once in C (csrc/bitmap/bitmap.inc.h, loops.inc.h), on
-the kernel in use, and releases the GIL.
+page count nowhere. Each function reads memory once in C, `page_numbers` twice
+(csrc/bitmap/bitmap.inc.h, loops.inc.h), on the kernel in use, and releases the GIL.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -21,6 +21,7 @@ _QUEUE_BYTES = 256 << 20
 """Of bitmaps that wait or are being written; one interval may always wait."""
 Facts = dict[str, str]
 _GATHER_S = 0.1
+"""What the thread has put in that time goes into one commit, if more waits."""
 _FLUSH_S = 30.0
 _LAST_S = 10.0
 
@@ -41,7 +42,8 @@ class Commits:
         self.failure: str = ""
         self._dropped_before = 0
         self._offered_bytes = 0  # counted by the caller only
-        self._done_bytes = 0  # counted by the thread only
+        self._done_bytes = 0  # counted by the thread only, when they are on the disk
+        self._put_bytes = 0  # in the transaction under way
         self._hurry = False
         self._n_put = 0  # intervals in the transaction under way
         self._packer = Packer()
@@ -129,8 +131,9 @@ class Commits:
                 f"{self.path} cannot be written: {error}; its first {self.written} intervals are "
                 "safe, and none after them is in it"
             )
-            if database.in_transaction:
-                database.execute("rollback")
+            with suppress(sqlite3.Error):
+                if database.in_transaction:
+                    database.execute("rollback")
         try:
             _make_one_file(database)
         except sqlite3.Error as error:
@@ -155,13 +158,13 @@ class Commits:
             if self._hurry:
                 self.dropped += 1
                 dropped += 1
+                self._done_bytes += _n_bytes(interval)
             else:
                 if not self._n_put:
                     database.execute("begin")
                     due_s = time.monotonic() + _GATHER_S
                 self._put(database, interval, dropped)
                 dropped = 0
-            self._done_bytes += _n_bytes(interval)
             del interval  # its bitmaps go back to the source's pool
         self._commit(database)
         _record_dropped(database, self.written, dropped)
@@ -181,12 +184,14 @@ class Commits:
             (position, interval.index, interval.start_ns, interval.end_ns,
              interval.collect_ns, interval.lost_pages, dirty_pages))  # fmt: skip
         self._n_put += 1
+        self._put_bytes += _n_bytes(interval)
 
     def _commit(self, database: sqlite3.Connection) -> None:
         if self._n_put:
             database.execute("commit")
             self.written += self._n_put
-            self._n_put = 0
+            self._done_bytes += self._put_bytes
+            self._n_put = self._put_bytes = 0
 
     def _version(self, database: sqlite3.Connection, region: Region, position: int) -> int:
         """The row of the region as it is now, added if it came or grew since."""

@@ -27,8 +27,8 @@ class TraceWriter(Closing):
     """Write the intervals of one source to a new trace file. A context manager.
 
     `write` never waits: intervals are queued, up to 256 MiB of bitmaps, and a thread compresses and
-    commits them one by one. When the disk cannot keep up, intervals are dropped whole; the file
-    says how many and where. One thread at a time; not for a forked child.
+    commits those that wait together. When the disk cannot keep up, intervals are dropped whole; the
+    file says how many and where. One thread at a time; not for a forked child.
 
     `regions` are those of the source as it starts, and of the last interval written from then on;
     `meta` are facts to keep, printable text by name. With `force` an existing file is replaced,
