@@ -30,6 +30,7 @@ def to_pages(words, n_pages):
 def per_group(pages, group_pages):
     """How many of the pages are set in each group; the last group may be short."""
     n_groups = -(-pages.size // group_pages)
+    group_pages = min(group_pages, pages.size)  # a group may be far larger than the region
     whole = np.zeros((n_groups, group_pages), bool)
     whole.flat[: pages.size] = pages
     return whole.sum(axis=1)
