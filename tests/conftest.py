@@ -193,9 +193,9 @@ def callgrind():
         pytest.skip(problem)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium():
-    """A headless one; skips where it is not installed."""
+    """A headless one; skips where it is not installed. Its event loop would be in other modules' way."""
     if problem := _chromium_problem():
         pytest.skip(problem)
     sync_api = importlib.import_module("playwright.sync_api")
