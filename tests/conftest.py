@@ -195,7 +195,7 @@ def callgrind():
 
 @pytest.fixture(scope="module")
 def chromium():
-    """A headless one; skips where it is not installed. Its event loop would be in other modules' way."""
+    """A headless one; skips where there is none. Its event loop must not stay for other modules."""
     if problem := _chromium_problem():
         pytest.skip(problem)
     sync_api = importlib.import_module("playwright.sync_api")

@@ -56,8 +56,14 @@ def page_file(tmp_path):
     return tmp_path / "t.html"
 
 
+def settled(page):
+    """Once what was drawn later, for what was done so far, is drawn."""
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    return page
+
+
 def readout(page):
-    return page.inner_text("#readout")
+    return settled(page).inner_text("#readout")
 
 
 def point(page, across, up):
@@ -104,10 +110,8 @@ def test_the_keyboard_does_too(page_file, browse):
     assert "interval 49 ·" in readout(page)
     before = pixels(page)
     page.keyboard.press("+")
-    page.wait_for_timeout(100)
     assert pixels(page) != before
     page.keyboard.press("0")
-    page.wait_for_timeout(100)
     assert pixels(page) == before
     page.keyboard.press("Escape")
     assert readout(page).startswith("Point at a cell")
@@ -120,14 +124,12 @@ def test_zoom_drag_and_hot_groups(page_file, browse):
     for _ in range(4):
         page.mouse.wheel(0, -300)
     page.keyboard.up("Control")
-    page.wait_for_timeout(100)
     point(page, 0.01, 0.5)
     left = interval_of(page)
     assert left > 20
     page.mouse.down()
     point(page, 0.9, 0.5)
     page.mouse.up()
-    page.wait_for_timeout(100)
     point(page, 0.02, 0.5)
     assert interval_of(page) < left
     page.click("[data-do=all]")
@@ -141,7 +143,7 @@ def interval_of(page):
 
 
 def pixels(page):
-    return page.evaluate("document.getElementById('heat').toDataURL()")
+    return settled(page).evaluate("document.getElementById('heat').toDataURL()")
 
 
 def test_colours_follow_the_theme_and_have_contrast(page_file, browse):
@@ -158,7 +160,6 @@ def test_colours_follow_the_theme_and_have_contrast(page_file, browse):
                 assert (lighter + 0.05) / (darker + 0.05) >= 4.5, (selector, ink, ground)
             before = pixels(page)
             page.click("#theme")
-            page.wait_for_timeout(100)
             assert pixels(page) != before
             after = page.evaluate("getComputedStyle(document.body).backgroundColor")
             assert (luminance(after) < 0.2) != is_dark
@@ -196,7 +197,6 @@ def test_without_a_script_the_rest_is_there(page_file, chromium):
 def test_a_narrow_window_does_not_scroll_sideways(page_file, browse):
     page = browse(page_file)
     page.set_viewport_size({"width": 400, "height": 800})
-    page.wait_for_timeout(100)
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
 
 
