@@ -70,7 +70,7 @@ over    yes              9 s   954 MiB   400 ms !  3       -          12 %      
 post    post-copy        9 s   954 MiB   2 ms      3       -          12 %          0 %   -
 broken  no: failed       -     -         -         3       -          -             -     -
 oracle  yes              8 s   954 MiB   300 ms    3       -          -             -     -
-! longer than the maximum
+! longer than the ceiling
 broken failed: ZeroDivisionError: oh
 
 note: 1 of 7 replays goes on after the trace's end, where it is repeated: stock for 50 s of guest time, of which 10 s were observed
@@ -123,7 +123,7 @@ post    1 of 1  1       0          -       12 %          0 %
 broken  0 of 1  0       0          1       -             -
 oracle  2 of 2  2       -          -       -             -
 
-regrets are medians of what was within the maximum downtime"""
+regrets are medians of what was within the ceiling"""
     assert "\n".join(lines(both)).endswith("\n\n" + expected)
 
 

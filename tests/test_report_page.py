@@ -149,7 +149,7 @@ def test_its_numbers_are_those_of_the_json(guest, capsys):
 
 
 def test_the_forecast_is_for_half_and_twice_the_bandwidth_too(guest, capsys):
-    page = page_of(capsys, guest, "--bandwidth", "1Gbit", "--max-downtime", "1s")
+    page = page_of(capsys, guest, "--bandwidth", "1Gbit", "--downtime-limit", "1s")
     rows = page.tables["Bandwidth/Downtime limit"]
     assert {row[0] for row in rows} == {"500 Mbit/s", "1 Gbit/s", "2 Gbit/s"}
     assert {row[2] for row in rows} == {"yes"}

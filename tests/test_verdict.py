@@ -58,7 +58,7 @@ def test_of_a_guest_there_is_a_verdict_with_its_assumption_and_advice():
     assert verdict.startswith("verdict      not memory intensive: stock pre-copy ends, in ")
     assert assumed == (
         "  assumed    a link of 10 Gbit/s, a downtime limit of 300 ms, no page taken to hold only "
-        "zeros (--bandwidth, --max-downtime)"
+        "zeros (--bandwidth, --downtime-limit)"
     )
     assert advice == (
         "  advice     it can migrate as it is; what the very pages tell: mempattern predict "
@@ -139,7 +139,7 @@ def test_pages_of_different_sizes_have_no_verdict(monkeypatch, capsys):
     """But D(t), in pages of whatever size."""
     source, target = use(Scripted(30), monkeypatch), Target("qemu", 1, is_guest=True)
     monkeypatch.setattr(attach, "open_source", lambda pid, options, wait: (source, target))
-    code, _, summary, _ = trace_json(capsys, "--bandwidth", "1Gbit", "--max-downtime", "1s", ME)
+    code, _, summary, _ = trace_json(capsys, "--bandwidth", "1Gbit", "--downtime-limit", "1s", ME)
     assert code == 0
     verdict = summary["verdict"]
     assert verdict["doubt"] == "its regions have pages of different sizes"
@@ -221,7 +221,7 @@ def test_a_file_knows_the_guest_and_its_zero_pages(tmp_path, capsys):
     [
         (["--bandwidth", "10G"], "may be bits or bytes"),
         (["--bandwidth", "0Gbit"], "not positive"),
-        (["--max-downtime", "300"], "has no unit"),
+        (["--downtime-limit", "300"], "has no unit"),
     ],
 )
 def test_wrong_quantities_are_one_sentence_and_code_2(run, arguments, complaint, capsys):

@@ -127,5 +127,5 @@ def add_migration(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--bandwidth", type=quantity(parse_bandwidth), default="10Gbit", metavar="B",
         help="of a guest's migration, which the verdict is on (default 10Gbit)")  # fmt: skip
-    add("--max-downtime", type=quantity(parse_duration), default="300ms", metavar="D",
-        help="the downtime limit of that migration (default 300ms)")  # fmt: skip
+    add("--downtime-limit", type=quantity(parse_duration), default="300ms", metavar="D",
+        help="QEMU's setting in that migration (default 300ms)")  # fmt: skip

@@ -67,7 +67,7 @@ def fill(migrate: Parser) -> None:
         help="as in mempattern replay (default best): mp, stock, kubevirt-ramp, FILE.py:NAME, ...",
     )  # fmt: skip
     add("--max-downtime", type=quantity(parse_duration), required=True, metavar="D",
-        help="for which the guest may stand still, as in 1s")  # fmt: skip
+        help="the ceiling: for how long the guest may stand still, as in 1s")  # fmt: skip
     add("--bandwidth", type=quantity(parse_bandwidth), metavar="B",
         help="to send with, as in 10Gbit; also set in QEMU, but not with --attach (default: what "
         "QEMU has)")  # fmt: skip

@@ -37,9 +37,9 @@ def fill(predict: Parser) -> None:
         help="of the link, as in 10Gbit or 1.25GB/s; one alone is compared with half and twice "
         "as much")  # fmt: skip
     add("--max-downtime", type=quantity(parse_duration), required=True, metavar="D",
-        help="for which the guest may stand still, as in 300ms")  # fmt: skip
+        help="the ceiling: for how long the guest may stand still, as in 300ms")  # fmt: skip
     add("--downtime-limit", type=several(parse_duration), metavar="D[,D...]",
-        help="QEMU's setting, the table's columns (default 300ms, the maximum, one between)",
+        help="QEMU's setting, the table's columns (default 300ms, the ceiling, one between)",
     )  # fmt: skip
     add_how(predict)
     add("--json", action="store_true", help="one object on stdout")

@@ -50,7 +50,7 @@ def fill(command: Parser) -> None:
         help="of the link, as in 10Gbit or 1.25GB/s; as in 1Gbit+200Mbit@10s if it changes",
     )  # fmt: skip
     add("--max-downtime", type=several(parse_duration), required=True, metavar="D[,D...]",
-        help="for which the guest may stand still, as in 300ms")  # fmt: skip
+        help="the ceiling: for how long the guest may stand still, as in 300ms")  # fmt: skip
     add("--downtime-limit", type=quantity(parse_duration), default="300ms", metavar="D",
         help="QEMU's setting, until a policy changes it (default 300ms)")  # fmt: skip
     add("--start", type=quantity(parse_duration), default=0.0, metavar="T",

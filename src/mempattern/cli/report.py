@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
         meta = source.trace.meta
         watch = Watch(
             source.regions, source.provenance, options.group_pages, Target.from_meta(meta),
-            options.bandwidth, options.max_downtime, meta, options.file, is_replay=True,
+            options.bandwidth, options.downtime_limit, meta, options.file, is_replay=True,
         )  # fmt: skip
         watch.dropped = source.trace.dropped
         with ExitStack() as writing:

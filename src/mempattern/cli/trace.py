@@ -172,7 +172,7 @@ def _trace(options: argparse.Namespace, stop: Stop, process: subprocess.Popen[by
             note(PROGRAM, f"tracing {target} {how}; Ctrl-C ends it")
         watch = Watch(
             source.regions, source.provenance, options.group_pages, target,
-            options.bandwidth, options.max_downtime, meta, options.output,
+            options.bandwidth, options.downtime_limit, meta, options.output,
         )  # fmt: skip
         view = _view(options, watch)
         code, ended = 0, ""

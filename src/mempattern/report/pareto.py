@@ -52,7 +52,7 @@ def check_panels(n_panels: int) -> None:
     if n_panels > MOST_PANELS:
         raise UsageError(
             f"a picture has {MOST_PANELS} panels at most, one for each trace, bandwidth and "
-            f"maximum downtime, and these would be {n_panels}; give fewer, or use --parquet"
+            f"ceiling, and these would be {n_panels}; give fewer, or use --parquet"
         )
 
 
@@ -245,7 +245,7 @@ def _wrapped(text: str, axis: Axes) -> str:
 
 def _legend(panels: Sequence[_Panel]) -> str:
     marks = [mark for panel in panels for mark in panel.marks]
-    words = ["dashed: the maximum downtime"]
+    words = ["dashed: the ceiling"]
     if any(mark.is_hollow for mark in marks):
         words.append("hollow: dominated by another policy")
     if any(mark.shape == "*" for mark in marks):

@@ -185,7 +185,7 @@ def lines(replays: Replays) -> list[str]:
     if len(done) > 1:
         for group in _by_case(standings(replays)):
             found += [*_summary_lines(group), ""]
-        found += ["regrets are medians of what was within the maximum downtime", ""]
+        found += ["regrets are medians of what was within the ceiling", ""]
     if len(done) > MOST_TABLES:
         found += ["note: what became of each trace is told by --json and --parquet", ""]
     return found[:-1]
@@ -208,7 +208,7 @@ def _case_lines(case: Case) -> list[str]:
     found = [case_title(case.bandwidth, case.ceiling_s), ""]
     found += _aligned([head, *map(_cells, judged)])
     if any(one.outcome.success and not one.is_within for one in judged):
-        found.append("! longer than the maximum")
+        found.append("! longer than the ceiling")
     return found + [
         f"{one.outcome.policy} failed: {one.outcome.error}"
         for one in judged

@@ -180,7 +180,7 @@ def _verdict_lines(summary: Summary) -> list[str]:
         return []
     return [
         f"verdict      {found.sentence}",
-        f"  assumed    {found.assumption} (--bandwidth, --max-downtime)",
+        f"  assumed    {found.assumption} (--bandwidth, --downtime-limit)",
         f"  advice     {advice_text(found, summary.file)}",
     ]
 
