@@ -7,6 +7,7 @@
  * The guest has 192 pages of RAM. In each round it writes the first 16, and 4 others that move on
  * from page 64, and halts. The VMM takes every round as one interval.
  */
+#define _GNU_SOURCE /* MAP_ANONYMOUS, O_CLOEXEC: also with -std=c11 */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>

@@ -111,7 +111,7 @@ def test_c_and_cplusplus_include_and_link_it(build, tmp_path, compiler, standard
 @pytest.mark.usefixtures("kvm")
 def test_the_example_sees_what_its_guest_wrote(build):
     """Each round the guest writes 16 pages of group 0 again and 4 new ones of group 1."""
-    printed = build("cc", ROOT / "examples/vmm.c", "-O2", *STRICT)
+    printed = build("cc", ROOT / "examples/vmm.c", "-std=c11", "-O2", *STRICT)
     intervals, groups, curve = re.fullmatch(
         r"((?:interval .+\n)+)group .+\n((?: .+\n)+?)intervals .+\n((?: .+\n)+)", printed
     ).groups()

@@ -243,7 +243,7 @@ def test_no_period(values):
 
 
 def test_confidence_means_something(monkeypatch):
-    """On small cases drawn as for docs/classify.md: verdicts are right as often as they say."""
+    """On small cases drawn as for docs/patterns.md: verdicts are right as often as they say."""
     monkeypatch.syspath_prepend(Path(__file__).parent.parent / "benches")
     trials = importlib.import_module("patterns_choice")
     trials.MOST_STEPS, trials.N_CASES = 1e5, 300

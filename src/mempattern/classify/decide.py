@@ -1,4 +1,4 @@
-"""The rules: from what was observed to the kind of pattern. docs/classify.md says why they hold."""
+"""The rules: from what was observed to the kind of pattern. docs/patterns.md says why they hold."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ class Pattern:
     kind: Kind
     confidence: float
     """0 to 1: how often a verdict with this confidence is right, in the trials of
-    docs/classify.md.
+    docs/patterns.md.
     """
     evidence: Evidence
     parts: tuple[tuple[str, Kind], ...] = ()

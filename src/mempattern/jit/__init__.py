@@ -1,6 +1,6 @@
 """Your own group statistics and migration policies, compiled by Numba and run at C speed.
 
-Needs the extra `jit`: `pip install 'mempattern[jit]'`; without it, importing this raises
+Needs the extra `jit`: `pip install '.[jit]'`; without it, importing this raises
 `MissingPackageError`. docs/jit.md says when it is worth it.
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mempattern.errors import UsageError
@@ -31,13 +32,14 @@ def verdict_section(summary: Summary) -> Markup:
         )
         return join([said, _figures(summary)])
     kind = {True: "bad", False: "good", None: "unsure"}[found.memory_intensive]
+    file = summary.file and Path(summary.file.name)  # a page is sent: nobody's folders are in it
     answer = found.answer[0].upper() + found.answer[1:]
     reason = found.sentence.removeprefix(f"{found.answer}: ")
     return join([
         element("p", answer, class_=f"answer {kind}"),
         element("p", reason[0].upper() + reason[1:] + "."),
         element("p", f"Assumed: {found.assumption}.", class_="hint"),
-        element("p", f"Advice: {advice_text(found, summary.file)}"),
+        element("p", f"Advice: {advice_text(found, file)}"),
         _figures(summary),
         element("h3", "Forecast"),
         _forecast(summary, found),

@@ -6,7 +6,8 @@
   const { columns, rows, regions } = data;
   const nColumns = columns.first.length, nRows = rows.length;
   const heat = byId("heat"), line = byId("line"), readout = byId("readout");
-  const LEFT = 168, RIGHT = 10, BOTTOM = 24, TOP = 8; // CSS pixels around the plots
+  const RIGHT = 10, BOTTOM = 24, TOP = 8; // CSS pixels around the plots
+  let left = 168, isNarrow = false; // in a narrow window labels lie over the plots
 
   // ---- theme ------------------------------------------------------------------------------------
   const root = document.documentElement, theme = byId("theme");
@@ -102,21 +103,23 @@
     });
     table[0] = word(rgb(get("--clean")));
     colours = { table, gap: word(rgb(get("--gap"))) };
-    for (const name of ["ink", "soft", "line", "cursor", "bar", "mark"]) colours[name] = get(`--${name}`);
+    for (const name of ["card", "ink", "soft", "line", "cursor", "bar", "mark"]) colours[name] = get(`--${name}`);
   }
 
   function prepare(canvas) {
     const scale = devicePixelRatio || 1, box = canvas.getBoundingClientRect();
     const width = Math.round(box.width * scale), height = Math.round(box.height * scale);
+    isNarrow = box.width < 560;
+    left = isNarrow ? 8 : 168;
     if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
     const pen = canvas.getContext("2d");
     pen.setTransform(1, 0, 0, 1, 0, 0);
     pen.clearRect(0, 0, width, height);
     pen.font = "12px system-ui, 'DejaVu Sans', sans-serif";
-    return { pen, scale, width: box.width, height: box.height, plot: Math.max(box.width - LEFT - RIGHT, 10) };
+    return { pen, scale, width: box.width, height: box.height, plot: Math.max(box.width - left - RIGHT, 10) };
   }
 
-  const xOf = (t, plot) => LEFT + (t - view.t0) / (view.t1 - view.t0) * plot;
+  const xOf = (t, plot) => left + (t - view.t0) / (view.t1 - view.t0) * plot;
   const yOf = (row, height) => TOP + (view.y1 - row) / (view.y1 - view.y0) * (height - 2 * TOP);
 
   function drawHeat() {
@@ -140,7 +143,7 @@
         pixels[i] = most < 0 ? colours.gap : colours.table[most];
       }
     }
-    pen.putImageData(image, Math.round(LEFT * scale), Math.round(TOP * scale));
+    pen.putImageData(image, Math.round(left * scale), Math.round(TOP * scale));
     pen.setTransform(scale, 0, 0, scale, 0, 0);
     drawAddresses(pen, width, height);
     drawPasses(pen, plot, TOP, height - TOP);
@@ -151,14 +154,14 @@
       const y = yOf(cursor.row + 1, height), low = yOf(cursor.row, height);
       pen.save();
       pen.beginPath();
-      pen.rect(LEFT - 2, 0, plot + 4, height);
+      pen.rect(left - 2, 0, plot + 4, height);
       pen.clip();
       pen.strokeRect(x - 1, y - 1, Math.max(end - x, 3) + 2, Math.max(low - y, 3) + 2);
       pen.globalAlpha = 0.55;
       pen.lineWidth = 1;
       pen.beginPath();
       pen.moveTo((x + end) / 2, 0); pen.lineTo((x + end) / 2, height);
-      pen.moveTo(LEFT, (y + low) / 2); pen.lineTo(LEFT + plot, (y + low) / 2);
+      pen.moveTo(left, (y + low) / 2); pen.lineTo(left + plot, (y + low) / 2);
       pen.stroke();
       pen.restore();
     }
@@ -173,7 +176,6 @@
   function drawAddresses(pen, width, height) {
     const first = clamp(Math.floor(view.y0), 0, nRows - 1), last = clamp(Math.ceil(view.y1), 1, nRows);
     pen.textBaseline = "middle";
-    pen.textAlign = "right";
     let before = height + 99; // where the last name was put
     for (let row = first; row < last;) {
       const region = rows[row][0];
@@ -183,19 +185,19 @@
       pen.strokeStyle = colours.soft;
       pen.lineWidth = 1;
       pen.beginPath();
-      pen.moveTo(LEFT - 5, low - 0.5); pen.lineTo(LEFT, low - 0.5); pen.lineTo(LEFT, high + 0.5);
-      pen.lineTo(LEFT - 5, high + 0.5);
+      pen.moveTo(left - 5, low - 0.5); pen.lineTo(left, low - 0.5); pen.lineTo(left, high + 0.5);
+      pen.lineTo(left - 5, high + 0.5);
       pen.stroke();
       if (row > first) {
         pen.strokeStyle = colours.line;
         pen.beginPath();
-        pen.moveTo(LEFT, low); pen.lineTo(width - RIGHT, low);
+        pen.moveTo(left, low); pen.lineTo(width - RIGHT, low);
         pen.stroke();
       }
       const middle = (low + high) / 2;
       if (before - middle >= 13) {
         pen.fillStyle = colours.ink;
-        pen.fillText(fit(pen, regions[region].name, LEFT - 14), LEFT - 10, middle);
+        label(pen, regions[region].name, middle);
         before = middle;
       }
       pen.fillStyle = colours.soft;
@@ -204,7 +206,7 @@
         const y = yOf(tick, height);
         if (Math.abs(y - middle) < 16 || y > height - TOP || y < TOP + 8) continue;
         if (row > first && low - y < 16 || end < last && y - high < 16) continue; // others' names
-        pen.fillText(hex(addressOf(tick)), LEFT - 10, Math.min(y, height - TOP - 6));
+        label(pen, hex(addressOf(tick)), Math.min(y, height - TOP - 6));
       }
       row = end;
     }
@@ -214,10 +216,24 @@
       if (!rows[row][4]) continue;
       const y = (yOf(row, height) + yOf(row + 1, height)) / 2;
       pen.beginPath();
-      pen.moveTo(LEFT, y); pen.lineTo(width - RIGHT, y);
+      pen.moveTo(left, y); pen.lineTo(width - RIGHT, y);
       pen.stroke();
     }
     pen.setLineDash([]);
+  }
+
+  /** To the left of a plot, or over it. */
+  function label(pen, text, y) {
+    pen.textAlign = isNarrow ? "left" : "right";
+    const said = fit(pen, text, isNarrow ? 200 : left - 14), ink = pen.fillStyle;
+    if (isNarrow) {
+      pen.fillStyle = colours.card;
+      pen.globalAlpha = 0.85;
+      pen.fillRect(left + 5, y - 8, pen.measureText(said).width + 8, 16);
+      pen.globalAlpha = 1;
+      pen.fillStyle = ink;
+    }
+    pen.fillText(said, isNarrow ? left + 9 : left - 10, y);
   }
 
   function fit(pen, text, width) {
@@ -255,7 +271,7 @@
     most ||= 1;
     const y = (rate) => bottom - rate / most * (bottom - top);
     pen.fillStyle = colours.bar;
-    for (let x = 0; x < w; x++) if (tops[x]) pen.fillRect(LEFT + x, y(tops[x]), 1.02, Math.max(bottom - y(tops[x]), 0.7));
+    for (let x = 0; x < w; x++) if (tops[x]) pen.fillRect(left + x, y(tops[x]), 1.02, Math.max(bottom - y(tops[x]), 0.7));
     drawPasses(pen, plot, 0, bottom);
     pen.fillStyle = pen.strokeStyle = colours.mark;
     let fromS = null;
@@ -263,8 +279,8 @@
       if (fromS !== null && pass.at >= view.t0 && fromS <= view.t1 && pass.bandwidth) {
         pen.setLineDash([5, 3]);
         pen.beginPath();
-        pen.moveTo(clamp(xOf(fromS, plot), LEFT, LEFT + plot), y(pass.bandwidth));
-        pen.lineTo(clamp(xOf(pass.at, plot), LEFT, LEFT + plot), y(pass.bandwidth));
+        pen.moveTo(clamp(xOf(fromS, plot), left, left + plot), y(pass.bandwidth));
+        pen.lineTo(clamp(xOf(pass.at, plot), left, left + plot), y(pass.bandwidth));
         pen.stroke();
         pen.setLineDash([]);
       }
@@ -277,15 +293,14 @@
     pen.strokeStyle = colours.soft;
     pen.lineWidth = 1;
     pen.beginPath();
-    pen.moveTo(LEFT - 0.5, top); pen.lineTo(LEFT - 0.5, bottom + 0.5); pen.lineTo(width - RIGHT, bottom + 0.5);
+    pen.moveTo(left - 0.5, top); pen.lineTo(left - 0.5, bottom + 0.5); pen.lineTo(width - RIGHT, bottom + 0.5);
     pen.stroke();
     pen.fillStyle = colours.soft;
-    pen.textAlign = "right";
     pen.textBaseline = "middle";
-    pen.fillText(`${bytes(most)}/s`, LEFT - 8, top + 3);
-    pen.fillText("0", LEFT - 8, bottom);
+    label(pen, `${bytes(most)}/s`, top + 3);
+    if (!isNarrow) label(pen, "0", bottom);
     pen.fillStyle = colours.ink;
-    pen.fillText("dirtied a second", LEFT - 8, (top + bottom) / 2);
+    label(pen, "dirtied a second", (top + bottom) / 2);
     pen.fillStyle = colours.soft;
     pen.textBaseline = "top";
     const step = niceStep((view.t1 - view.t0) / Math.max(2, plot / 110));
@@ -298,7 +313,7 @@
     if (cursor) {
       pen.fillStyle = colours.cursor;
       const x = xOf((columns.start[cursor.column] + columns.end[cursor.column]) / 2, plot);
-      if (x >= LEFT && x <= LEFT + plot) pen.fillRect(x - 0.5, 0, 1, bottom);
+      if (x >= left && x <= left + plot) pen.fillRect(x - 0.5, 0, 1, bottom);
     }
   }
 
@@ -348,8 +363,8 @@
   }
 
   function at(event) {
-    const box = heat.getBoundingClientRect(), plot = Math.max(box.width - LEFT - RIGHT, 10);
-    const x = clamp((event.clientX - box.left - LEFT) / plot, 0, 1);
+    const box = heat.getBoundingClientRect(), plot = Math.max(box.width - left - RIGHT, 10);
+    const x = clamp((event.clientX - box.left - left) / plot, 0, 1);
     const y = clamp((event.clientY - box.top - TOP) / (box.height - 2 * TOP), 0, 1);
     return { t: view.t0 + x * (view.t1 - view.t0), y: view.y1 - y * (view.y1 - view.y0) };
   }
@@ -407,7 +422,7 @@
   heat.addEventListener("pointermove", (event) => {
     if (!drag) return point(event, false);
     const box = heat.getBoundingClientRect(), was = drag.view;
-    const t = (event.clientX - drag.x) / (box.width - LEFT - RIGHT) * (was.t1 - was.t0);
+    const t = (event.clientX - drag.x) / (box.width - left - RIGHT) * (was.t1 - was.t0);
     const y = (event.clientY - drag.y) / (box.height - 2 * TOP) * (was.y1 - was.y0);
     show(was.t0 - t, was.t1 - t, was.y0 + y, was.y1 + y);
   });
