@@ -23,7 +23,8 @@ HEAD = """\
 
 <!-- Made by benches/soak_report.py, with benches/soak-found.md; do not edit. -->
 
-`make soak` runs all of this for long and makes this page of `{results}`; CI runs the short form.
+`make soak` runs all of this and makes this page of `{results}`; CI runs the short form. The
+times in the table are the defaults; what is below comes of {ran}.
 
 | what | in CI | `make soak` |
 |---|---|---|
@@ -34,8 +35,8 @@ HEAD = """\
 | interrupted and short reads of a stream | `test_interrupted` | |
 | full, slow, stuck and broken disks; kills at any moment | `tests/test_trace_disk.py` | |
 | statistics, windows, traces under any order of calls | `tests/test_*stateful.py` | |
-| coverage-guided fuzzing | 10 s a target (`make fuzz`) | 10 minutes a target and more |
-| tracing a busy process with flat memory | | an hour |
+| coverage-guided fuzzing | 10 s a target (`make fuzz`) | 10 minutes a target (`FUZZ_S`) |
+| tracing a busy process with flat memory | | an hour (`SOAK_MIN`) |
 
 ## Fuzzing
 
@@ -49,6 +50,17 @@ recorded guests and streams of a real QEMU. Times and runs add up over all that 
 
 def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{seconds / 60:.1f} min"
+
+
+def ran(kept: dict[str, Any]) -> str:
+    """For how long, in words."""
+    times = [of["seconds"] for of in kept.get("fuzz", {}).values()]
+    words = []
+    if times:
+        words.append(f"{duration(min(times))} to {duration(max(times))} of fuzzing a target")
+    if "tracing" in kept:
+        words.append(f"{duration(60 * kept['tracing']['minutes'])} of tracing")
+    return " and ".join(words) or "nothing"
 
 
 def tracing(found: dict[str, Any]) -> str:
@@ -82,7 +94,7 @@ def page(path: Path) -> str:
         if (of := kept.get("fuzz", {}).get(target))
     ]
     traced = tracing(kept["tracing"]) if "tracing" in kept else ""
-    return HEAD.format(results=path.as_posix()) + "".join(rows) + traced + "\n" + FOUND.read_text()
+    return HEAD.format(results=path.as_posix(), ran=ran(kept)) + "".join(rows) + traced + "\n" + FOUND.read_text()
 
 
 if __name__ == "__main__":

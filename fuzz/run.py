@@ -8,7 +8,7 @@ trace_reader   trace files, damaged and hostile (Python, under atheris)
 qmp_replies    what a QMP server answers (Python, under atheris)
 
 The C targets are built by clang with AddressSanitizer and UndefinedBehaviorSanitizer, which need
-`apt-get install clang libclang-rt-dev`; the others by `pip install 'mempattern[fuzz]'`. What is
+`apt-get install clang libclang-rt-dev`; the others by `pip install '.[fuzz]'`. What is
 found lies in build/fuzz/found/TARGET: give it to build/fuzz/TARGET, or to the target's Python file,
 to see it again. Inputs that reach something new are kept in build/fuzz/corpus and go on from there.
 Seeds are real: recorded guests and streams (seeds.py).

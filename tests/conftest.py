@@ -140,6 +140,13 @@ def qemu():
 
 
 @pytest.fixture(scope="session")
+def sqlite():
+    """Skips where the sqlite3 command is not installed."""
+    if shutil.which("sqlite3") is None:
+        pytest.skip("sqlite3 is not in PATH: apt-get install sqlite3")
+
+
+@pytest.fixture(scope="session")
 def libvirt():
     """Skips where no libvirtd of our own can be started."""
     if problem := _libvirt_problem():

@@ -14,6 +14,7 @@ import pytest
 from sphinx.util.inventory import InventoryFile
 
 import mempattern
+from mempattern.cli.main import main
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -186,6 +187,13 @@ def test_what_is_to_be_made_can_be():
 # ---- the pages -----------------------------------------------------------------------------------
 
 
+def test_the_index_links_every_page():
+    """Also for who reads it as a file, where a table of contents is no link."""
+    text = re.sub(r"```\{toctree\}.*?```", "", (DOCS / "index.md").read_text(), flags=re.DOTALL)
+    linked = set(re.findall(r"\]\(([\w-]+\.md)\)", text))
+    assert {page.name for page in DOCS.glob("*.md")} - linked == {"index.md"}
+
+
 def commands(page):
     return "".join(re.findall(r"```sh\n(.*?)```", (DOCS / page).read_text(), re.DOTALL))
 
@@ -194,31 +202,43 @@ def test_the_tutorial_shows_the_installation():
     assert commands("tutorial.md").startswith("python3 -m venv .venv\n.venv/bin/pip install")
 
 
-@pytest.mark.usefixtures("qemu", "uffd")
+@pytest.mark.usefixtures("qemu", "uffd", "sqlite")
 def test_every_command_of_the_tutorial(tmp_path):
     """From the first one after the installation, in one shell and in this environment."""
     _, _, rest = commands("tutorial.md").partition("export PATH=$PWD/.venv/bin:$PATH\n")
     assert "mempattern-trace" in rest
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", rest.replace("\nsqlite3 ", "\nour_sqlite ")],
+        ["bash", "-euo", "pipefail", "-c", rest],
         cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
-        env={**os.environ, "PATH": path, "BASH_ENV": str(sqlite_in_python(tmp_path))},
+        env={**os.environ, "PATH": path},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "\nverdict " in done.stdout
-    assert "100 Mbit/s" in done.stdout
+    assert "30 Mbit/s" in done.stdout
     assert "oracle" in done.stdout
+    assert "<!doctype html>" in (tmp_path / "guest.html").read_text()
 
 
-def sqlite_in_python(folder):
-    """A shell function in place of sqlite3, which need not be installed."""
-    path = folder / "functions"
-    path.write_text(
-        "our_sqlite() { python -c 'import sqlite3, sys; "
-        'print(*sqlite3.connect(sys.argv[1]).execute(sys.argv[2]), sep="\\n")\' "$@"; }\n'
-    )
-    return path
+def test_what_the_tutorial_shows_is_of_the_recorded_guest(tmp_path, monkeypatch, capsys):
+    """Each line of what follows a command, in its order; not the rows, which are live."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "guest.mpt").symlink_to(DOCS / "tutorial.mpt")
+    shown = re.findall(
+        r"```sh\n(mempattern.*)\n```\n\n```\n(.*?)```",
+        (DOCS / "tutorial.md").read_text(), re.DOTALL,
+    )  # fmt: skip
+    assert [command.split()[:2] for command, _ in shown[1:]] == [
+        ["mempattern", "predict"],
+        ["mempattern", "replay"],
+    ]
+    for command, text in shown:
+        is_trace = command.startswith("mempattern-trace")
+        arguments = ["report", "guest.mpt"] if is_trace else command.split()[1:]
+        assert main(arguments) == 0
+        printed = iter([line.rstrip() for line in capsys.readouterr().out.splitlines()])
+        for line in text[text.index("...\n") if is_trace else 0 :].splitlines():
+            assert line == "..." or line in printed, line
 
 
 @pytest.mark.parametrize("page", ["analyse.md"])

@@ -198,6 +198,14 @@ def test_a_narrow_window_does_not_scroll_sideways(page_file, browse):
     page = browse(page_file)
     page.set_viewport_size({"width": 400, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    legend, buttons = (page.locator(part).bounding_box() for part in (".legend", ".bar [role]"))
+    assert legend["y"] > buttons["y"] + buttons["height"]  # in a row of its own
+    assert legend["width"] > 300
+    assert legend["height"] < 70
+    page.locator("#line").scroll_into_view_if_needed()
+    box = page.locator("#line").bounding_box()
+    page.mouse.move(box["x"] + 8 + (box["width"] - 18) * 20.5 / 60, box["y"] + 30)
+    assert "interval 20 " in readout(page)  # the plots have the whole width
 
 
 def test_the_largest_map_stays_usable(tmp_path, browse):

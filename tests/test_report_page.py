@@ -144,8 +144,8 @@ def test_its_numbers_are_those_of_the_json(guest, capsys):
     assert answer.capitalize() in page.said
     assert reason[1:] in page.said
     advice = summary["verdict"]["advice"]
-    assert advice.replace(str(GUEST), GUEST.name) in page.said
-    assert str(GUEST.parent) not in page.said
+    assert advice.replace(str(guest), guest.name) in page.said
+    assert str(guest.parent) not in page.source
     timeline = page.tables["Intervals/From"]
     assert sum(number(row[3]) for row in timeline) == summary["dirty_pages"]
 
