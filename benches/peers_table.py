@@ -24,9 +24,9 @@ HEAD = """
 The same work on the same bitmaps, in one run, and in one thread but where it says otherwise; from
 `{results}`. `ours` is the library's time, the median; below a peer is its time divided by ours, the
 median of the rounds and in brackets their quartiles. A peer slower than {patience_s:g} s a call was
-timed once, just before the rounds, and has no quartiles. What each peer found was compared with what
-ours found before anything was timed. `limit` is what only reads the same bitmaps, or moves what has
-to be moved (of traces: the raw bytes of the file).
+timed once, just before the rounds, and has no quartiles. What each peer found was compared with
+what ours found before anything was timed. `limit` is what only reads the same bitmaps, or moves
+what has to be moved (of traces: the raw bytes of the file).
 
 `overlap` and `runs` are all of `bitmaps.seen`. Work on windows is `break_off` and `update_all` of
 twelve intervals at once, as all peers have them at once, with one group a region for `windows`.

@@ -94,7 +94,8 @@ def page(path: Path) -> str:
         if (of := kept.get("fuzz", {}).get(target))
     ]
     traced = tracing(kept["tracing"]) if "tracing" in kept else ""
-    return HEAD.format(results=path.as_posix(), ran=ran(kept)) + "".join(rows) + traced + "\n" + FOUND.read_text()
+    head = HEAD.format(results=path.as_posix(), ran=ran(kept))
+    return head + "".join(rows) + traced + "\n" + FOUND.read_text()
 
 
 if __name__ == "__main__":

@@ -225,7 +225,7 @@ def test_what_the_tutorial_shows_is_of_the_recorded_guest(tmp_path, monkeypatch,
     monkeypatch.chdir(tmp_path)
     (tmp_path / "guest.mpt").symlink_to(DOCS / "tutorial.mpt")
     shown = re.findall(
-        r"```sh\n(mempattern.*)\n```\n\n```\n(.*?)```",
+        r"```sh\n(mempattern[^\n]*)\n```\n\n```\n(.*?)```",
         (DOCS / "tutorial.md").read_text(), re.DOTALL,
     )  # fmt: skip
     assert [command.split()[:2] for command, _ in shown[1:]] == [
