@@ -40,6 +40,7 @@ MIDDLE_GIB = 64
 SHARES = (1e-5, 1e-4, 1e-3, 1e-2, 0.1, 0.5)
 GROUPS = tuple(64 << n for n in range(10))
 LARGE_GIB = 256
+MEMORY_GIB = 1024  # where a huge page more or less does not count
 UPDATES = 20
 """Of each thread, a round."""
 MANY_INTERVALS = 1000
@@ -145,33 +146,36 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def memory(gib: float = LARGE_GIB, many: int = MANY_INTERVALS) -> Rows:
+def memory(gib: float = MEMORY_GIB, many: int = MANY_INTERVALS) -> Rows:
     """Of each feature, after some intervals: what is reserved, and what is backed by memory."""
     for kind, case in guests(gib):
-        region, before = Region("ram", case.n_pages), resident_bytes()
+        for row in _memory_of(case, many):
+            yield {"kind": kind, "n_pages": case.n_pages, **row}
 
-        def row(feature: str, n_bytes: int, kind=kind, case=case, before=before) -> dict[str, Any]:
-            return {"feature": feature, "kind": kind, "n_pages": case.n_pages,
-                    "reserved_bytes": n_bytes,
-                    "backed_bytes": max(0, resident_bytes() - before)}  # fmt: skip
 
-        stats = GroupStats([region], GROUP_PAGES)
-        _feed(stats, case, N_WINDOWED)
-        yield row("GroupStats", stats.n_bytes)
-        del stats
+def _memory_of(case: Case, many: int) -> Rows:
+    region, before = Region("ram", case.n_pages), resident_bytes()
 
-        history = DirtyHistory([region], HOT_OF)
-        stats = GroupStats([region], GROUP_PAGES, history=history)
-        _feed(stats, case, 2 * HOT_OF)
-        yield row(f"GroupStats, history of {HOT_OF}", stats.n_bytes + history.n_bytes)
-        del stats, history
+    def row(feature: str, n_bytes: int) -> dict[str, Any]:
+        return {"feature": feature, "reserved_bytes": n_bytes,
+                "backed_bytes": max(0, resident_bytes() - before)}  # fmt: skip
 
-        distinct = DistinctPages([region], GROUP_PAGES)
-        _feed(distinct, case, N_WINDOWED)
-        yield row(f"DistinctPages, {N_WINDOWED} intervals", distinct.n_bytes)
-        _feed(distinct, case, many - N_WINDOWED)
-        yield row(f"DistinctPages, {many} intervals", distinct.n_bytes)
-        del distinct
+    stats = GroupStats([region], GROUP_PAGES)
+    _feed(stats, case, N_WINDOWED)
+    yield row("GroupStats", stats.n_bytes)
+    del stats
+
+    history = DirtyHistory([region], HOT_OF)
+    stats = GroupStats([region], GROUP_PAGES, history=history)
+    _feed(stats, case, 2 * HOT_OF)
+    yield row(f"GroupStats, history of {HOT_OF}", stats.n_bytes + history.n_bytes)
+    del stats, history
+
+    distinct = DistinctPages([region], GROUP_PAGES)
+    _feed(distinct, case, N_WINDOWED)
+    yield row(f"DistinctPages, {N_WINDOWED} intervals", distinct.n_bytes)
+    _feed(distinct, case, many - N_WINDOWED)
+    yield row(f"DistinctPages, {many} intervals", distinct.n_bytes)
 
 
 def _feed(to: Any, case: Case, n_intervals: int) -> None:

@@ -38,13 +38,17 @@ int mpat_arena_map(struct mpat_arena *arena)
                      0);
     if (map == MAP_FAILED)
         return -ENOMEM;
-    arena->map = map;
-    arena->map_bytes = bytes + spare;
     arena->base = map;
     if (spare) {
-        arena->base += (HUGE_PAGE - (uintptr_t)map % HUGE_PAGE) % HUGE_PAGE;
+        size_t before = (HUGE_PAGE - (uintptr_t)map % HUGE_PAGE) % HUGE_PAGE;
+        arena->base += before;
+        if (before)
+            munmap(map, before);
+        munmap(arena->base + bytes, spare - before);
         madvise(arena->base, bytes, MADV_HUGEPAGE); /* a hint: without THP it fails, harmlessly */
     }
+    arena->map = arena->base;
+    arena->map_bytes = bytes;
     arena->used = 0;
     return 0;
 }
