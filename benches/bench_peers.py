@@ -66,8 +66,8 @@ def goal(work: str, name: str) -> float | None:
 def bench_peers(against, benchmark, work, size, kind):
     cases = cases_of(size, kind)
     prepared = {name: list(map(prepare, cases)) for name, prepare in peers.doing(work)}
-    # In the first call no page is redirtied, and all are fresh. Our deviations by group are over all
-    # calls so far.
+    # In the first call no page is redirtied, and all are fresh. Our deviations by group are over
+    # all calls so far.
     for _ in range(1 if work == "group_windows" else 3):
         wanted = [run() for run in prepared[peers.OURS]]
         for name, runs in prepared.items():
