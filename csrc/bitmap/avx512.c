@@ -23,8 +23,9 @@ static int supported(void)
 
 #ifdef __clang__
 #include <immintrin.h>
-#pragma clang attribute push(                                                                  \
-    __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,popcnt,bmi"))),  \
+#pragma clang attribute push(                                                                      \
+    __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi2,avx512vpopcntdq,popcnt," \
+                          "bmi"))),                                                                \
     apply_to = function)
 #else
 #pragma GCC push_options
