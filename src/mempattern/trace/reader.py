@@ -72,6 +72,7 @@ class TraceReader(Closing):
 
     def _read_head(self) -> None:
         run = self._database.execute
+        run("begin")  # as of one moment: who writes it may commit between two questions
         if run("pragma application_id").fetchone()[0] != schema.APPLICATION_ID:
             raise ValueError("it is another kind of SQLite file")
         self._check_schema()
@@ -91,6 +92,7 @@ class TraceReader(Closing):
         self._database.setlimit(
             sqlite3.SQLITE_LIMIT_LENGTH, min(max(longest, schema.MOST_TEXT), (1 << 31) - 1)
         )
+        run("commit")
         self._closed = False
 
     def _check_schema(self) -> None:
