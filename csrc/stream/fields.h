@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Internal: the fields of a stream, of which sections.c and parse.c read some each. */
+/* Internal: the fields of a stream, of which sections.c and ram.c read some each. */
 #ifndef MPAT_FIELDS_H
 #define MPAT_FIELDS_H
 
@@ -46,7 +46,8 @@ static inline int await_name(mpat_ramstream *s, enum mpat_stream_state state)
     return 0;
 }
 
-/* The bytes that the state waited for are in `field`; the state is none of those from RAM on. */
+/* The bytes that the state waited for are in `field`: of a state before RAM, and from it on. */
 int mpat_stream_on_section(mpat_ramstream *stream);
+int mpat_stream_on_ram(mpat_ramstream *stream, int64_t now_ns, int *pass_ended);
 
 #endif

@@ -24,7 +24,7 @@ enum mpat_stream_state {
     CAPABILITY_LENGTH,
     CAPABILITY,
     COMMAND,
-    RAM,
+    RAM, /* from here on, what is in its sections: ram.c */
     BLOCK_NAME_LENGTH,
     BLOCK_NAME,
     BLOCK_SIZE,
