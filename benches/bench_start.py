@@ -5,6 +5,7 @@ In an environment of their own with a plain copy of the package: an editable one
 of the C code first, and takes twice as long.
 """
 
+import compileall
 import shutil
 import subprocess
 import sysconfig
@@ -48,6 +49,7 @@ def python():
     )  # fmt: skip
     shutil.copy(_native.__file__, site / "mempattern")
     shutil.copy(mempattern_commands.__file__, site)
+    compileall.compile_dir(site, quiet=1)
     (site / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return str(root / "bin/python")
 

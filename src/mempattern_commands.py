@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 from collections.abc import Callable
 from importlib import import_module
@@ -20,12 +21,19 @@ def trace() -> int:
 
 
 def _run(module: str) -> int:
-    """While it imports, and once it is done, Ctrl-C is left to the kernel: it ends us at once."""
+    """While it imports, and once it is done, Ctrl-C is left to the kernel: it ends us at once.
+
+    What is imported stays, so the garbage collector has nothing to look for in it: that would take
+    a tenth of a short command's time.
+    """
+    gc.disable()
     is_heard = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     try:
         if is_heard:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
         main: Callable[[], int] = import_module(module).main
+        gc.freeze()
+        gc.enable()
         if is_heard:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         return main()

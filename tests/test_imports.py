@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -44,3 +45,10 @@ def test_only_the_command_given_is_imported(wanted):
     assert {name for name in COMMANDS if f"mempattern.cli.{name}" in found} == (
         {wanted} if wanted else set()
     )
+
+
+def test_a_report_imports_nothing_slow():
+    guest = Path(__file__).parent.parent / "docs/guest.mpt"
+    found = imported_by(f"from mempattern.cli.main import main; main(['report', '{guest}'])")
+    assert "mempattern.migration.intensity" in found
+    assert not SLOW & found

@@ -233,14 +233,14 @@ class DistinctPages:
             number = self._number(held, region_name)
             regions = (held.regions[number],)
         windows = self._windows(held, number)
+        window_s = np.array([window.duration_s for window in windows])
         # Not always in order already: breaks may leave some lengths to slow intervals alone.
-        by_length = {window.duration_s: window for window in reversed(windows)}
-        windows = [by_length[length_s] for length_s in sorted(by_length)]
+        window_s, order = np.unique(window_s, return_index=True)
         return DirtyCurve(
-            window_s=np.array([window.duration_s for window in windows]),
-            pages=np.array([window.pages for window in windows]),
-            std=np.array([window.pages_std for window in windows]),
-            n_windows=np.array([window.n_windows for window in windows]),
+            window_s=window_s,
+            pages=np.array([window.pages for window in windows])[order],
+            std=np.array([window.pages_std for window in windows])[order],
+            n_windows=np.array([window.n_windows for window in windows])[order],
             n_pages=sum(region.n_pages for region in regions),
             page_bytes=regions[0].page_bytes,
         )

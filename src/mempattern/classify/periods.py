@@ -19,6 +19,8 @@ series of noise in 250 does so, at any of its lags.
 
 @dataclass(frozen=True, slots=True)
 class Period:
+    """Of a series that repeats itself."""
+
     seconds: float
     correlation: float
     """Of the series with itself a period later, to 1."""

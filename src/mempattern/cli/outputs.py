@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +42,8 @@ def check_outputs(paths: Iterable[Path], read: Iterable[Path], *, force: bool) -
 @contextmanager
 def whole_file(path: Path) -> Generator[BinaryIO]:
     """A file that takes the place of `path` when all went well, and leaves nothing otherwise."""
+    import tempfile  # noqa: PLC0415 - for who asked for a file
+
     path = path.resolve()
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
         part = Path(folder) / path.name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import struct
@@ -163,5 +162,7 @@ def library() -> ModuleType:
             "talking to QEMU needs the package qemu.qmp: pip install 'mempattern[qemu]'"
         ) from error
     # Its log is for who asks for it; what goes wrong is raised here.
+    import logging  # noqa: PLC0415 - for this alone
+
     logging.getLogger("qemu.qmp").addHandler(logging.NullHandler())
     return qemu.qmp

@@ -60,6 +60,8 @@ def _is_memory(mapping: Mapping) -> bool:
 
 @dataclass(slots=True)
 class _Span:
+    """A region, as it is now."""
+
     name: str
     start: int
     end: int
