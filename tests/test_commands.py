@@ -63,7 +63,8 @@ def says(arguments, capsys, call=main):
 
 
 @pytest.mark.parametrize("words", PARSERS)
-def test_help_ends_with_examples_and_exit_codes(words, capsys):
+def test_help_ends_with_examples_and_exit_codes(words, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     program, *command = words.split()
     call = trace.main if program == trace.PROGRAM else main
     code, out, err = says([*command, "--help"], capsys, call)
@@ -71,7 +72,8 @@ def test_help_ends_with_examples_and_exit_codes(words, capsys):
     assert out.index("\noptions:") < out.index("\nexamples:") < out.index("\nexit codes:")
     for option in ("--version", "--debug"):
         assert re.search(rf"^  {option} ", out, re.MULTILINE)
-    assert all(len(line) <= 130 for line in out.splitlines())
+    assert all(len(line) <= 80 for line in out.splitlines())
+    assert all(command in out.replace(" \\\n     ", "") for command, _ in PARSERS[words].examples)
     version = (0, f"mempattern {mempattern.__version__}\n", "")
     assert says([*command, "--version"], capsys, call) == version
 
@@ -122,6 +124,7 @@ def _in_a_folder(tmp_path, monkeypatch):
     """With nothing in it but a file that is no trace."""
     monkeypatch.chdir(tmp_path)
     Path("file").write_text("no trace")
+    Path("empty").touch()
 
 
 @pytest.mark.parametrize(
@@ -137,6 +140,11 @@ def _in_a_folder(tmp_path, monkeypatch):
         (["report", "."], 1, "that is a directory; name a file"),
         (["report", "file/x"], 1, "a part of that path is a file"),
         (["report", "file"], 1, "mempattern-trace -o"),
+        (["report", "empty"], 1, "it is empty; name one that mempattern-trace -o"),
+        (["report", "/dev/null"], 1, "no regular file; name one that mempattern-trace -o"),
+        (["report", str(GUEST), "--html", "."], 4, "no regular file; name another"),
+        (["demo", "--record", "file"], 4, "--force"),
+        (["demo", "--record", "no/x"], 4, "there is no directory no"),
         (["report", str(GUEST), "--html", "no/x"], 4, "there is no directory no"),
         (["report", str(GUEST), "--html", "file"], 4, "--force"),
         (["predict", str(GUEST), "--bandwidth", "fast", "--max-downtime", "1s"], 2, "10Gbit"),
@@ -218,6 +226,17 @@ def test_output_that_goes_nowhere(command):
     assert (done.stdout, done.stderr) == ("", "")
     done = shell(f"{command} 2>&- | tail -1")
     assert done.stdout
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8:strict"])
+def test_output_that_cannot_say_it_all(encoding, tmp_path):
+    """A name that is no text, and our own arrows, where the output is strict, or ASCII."""
+    name = os.fsdecode(b"g\xe9.mpt")
+    (tmp_path / name).symlink_to(GUEST)
+    for command in (f"report {name}", f"demo --replay {SAMPLE} | head -3; exit ${{PIPESTATUS[0]}}"):
+        done = shell(f"mempattern {command}", cwd=tmp_path, env={"PYTHONIOENCODING": encoding})
+        assert done.stdout
+        assert (done.returncode in (0, 1), done.stderr) == (True, "")
 
 
 def on_a_terminal(command, **variables):
@@ -323,6 +342,10 @@ def test_bash_completes():
     assert completed(["mempattern", "re"]) == {"report", "replay"}
     assert completed(["mempattern", "report", "--p"]) == {"--plot", "--parquet", "--perfetto"}
     assert completed(["mempattern", "predict", "x", "--accel", ""]) >= {"kvm", "tcg"}
+    assert completed(["mempattern", "replay", "x", "--policy", "kube"]) == {
+        "kubevirt-legacy", "kubevirt-postcopy", "kubevirt-stall", "kubevirt-ramp"
+    }  # fmt: skip
+    assert completed(["mempattern", "migrate", "--policy", "be"]) == {"best"}
     assert completed(["mempattern-trace", "--source", "soft"]) == {"soft-dirty"}
 
 

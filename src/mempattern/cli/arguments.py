@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
@@ -48,11 +49,10 @@ class Parser(argparse.ArgumentParser):
         self.exits = {code: meaning or MEANINGS[code] for code, meaning in exits.items()}
         lines = ["examples:"]
         for command, purpose in examples:
-            lines += [f"  # {purpose}", f"  {command}"]
+            lines += [f"  # {purpose}", " \\\n      ".join(_folded(f"  {command}", 72))]
         lines += ["", "exit codes:"]
         for code, meaning in self.exits.items():
-            first, *rest = meaning.split("\n")
-            lines += [f"  {code:<4} {first}", *(f"       {line}" for line in rest)]
+            lines += _folded(f"  {code:<4} {meaning}", 79, indent=7)
         self.epilog: str | None = "\n".join(lines)
 
     def error(self, message: str) -> NoReturn:
@@ -60,6 +60,11 @@ class Parser(argparse.ArgumentParser):
 
     def _print_message(self, message: str, file: Any = None) -> None:
         (file or sys.stderr).write(message)  # argparse's own hides that it cannot
+
+
+def _folded(line: str, width: int, indent: int = 0) -> list[str]:
+    return textwrap.wrap(line, width, subsequent_indent=" " * indent,
+                         break_long_words=False, break_on_hyphens=False)  # fmt: skip
 
 
 def seconds(text: str) -> float:

@@ -53,7 +53,8 @@ def start(command: list[str], stdout: IO[str] | None) -> subprocess.Popen[bytes]
         return subprocess.Popen(command, stdout=stdout)
     except OSError as error:
         raise ProcessError(
-            error.errno or EIO, f"cannot start {command[0]!r}: {error.strerror}"
+            error.errno or EIO,
+            f"cannot start {command[0]!r}: {error.strerror}; name a program in PATH, or its file",
         ) from None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
@@ -44,16 +45,21 @@ def script(program: Parser, shell: str) -> str:
     """Of one command, in that shell's language."""
     import shtab  # noqa: PLC0415
 
-    _complete_files(program)
+    _complete_values(program)
     return f"{shtab.complete(program, shell=shell)}\n"
 
 
-def _complete_files(parser: argparse.ArgumentParser) -> None:
+def _complete_values(parser: argparse.ArgumentParser) -> None:
+    """Files, and policies, which may be others than those that are named."""
     import shtab  # noqa: PLC0415
+
+    from mempattern.migration.registry import POLICIES  # noqa: PLC0415
 
     for action in parser._actions:
         if isinstance(action.choices, dict):  # a command each
             for command in action.choices.values():
-                _complete_files(command)
-        elif action.type is Path or "FILE" in str(action.metavar):
+                _complete_values(command)
+        elif action.dest == "policy":
+            action.choices = list(POLICIES)
+        elif action.type is Path or re.match("FILE|SOCKET", str(action.metavar)):
             action.complete = shtab.FILE  # type: ignore[attr-defined]

@@ -16,6 +16,7 @@ from typing import Any
 from mempattern._checks import whole_number
 from mempattern.cli.arguments import Parser, seconds
 from mempattern.cli.exits import INTERRUPTED, note
+from mempattern.cli.recording import check_output
 from mempattern.errors import GuestError, KVMError, TraceError
 from mempattern.interval import Interval
 from mempattern.microvm import PATTERNS, MicroVM, Workload
@@ -74,6 +75,7 @@ def fill(demo: Parser) -> None:
                       help="also write the intervals to a new trace file")  # fmt: skip
     files_.add_argument("--replay", type=Path, metavar="FILE.mpt",
                       help="show a recorded demo instead of running a guest")  # fmt: skip
+    demo.add_argument("--force", action="store_true", help="overwrite the trace file if it exists")
     demo.add_argument("--json", action="store_true", help="an object an interval, and the summary")
     demo.set_defaults(run=run, refuse=demo.error)
 
@@ -85,6 +87,8 @@ def run(options: argparse.Namespace) -> int:
     options.interval = options.interval or _INTERVAL_S
     options.per_pattern = options.per_pattern or _PER_PATTERN
     options.logging = options.logging or "log"
+    if options.record is not None:
+        check_output(options.record, options.force)
     try:
         vm = MicroVM(REGIONS, SHOW[0], logging=options.logging)
     except (KVMError, GuestError) as error:
@@ -113,7 +117,8 @@ def _show_live(vm: MicroVM, source: Source, options: argparse.Namespace) -> int:
     writer: Any = nullcontext()
     if options.record is not None:
         meta = {_LABELS: json.dumps(labels)}
-        writer = TraceWriter(options.record, source.regions, source.provenance, meta)
+        writer = TraceWriter(options.record, source.regions, source.provenance, meta,
+                             force=options.force)  # fmt: skip
     with writer as trace:
 
         def intervals() -> Iterator[tuple[str, Interval]]:

@@ -32,12 +32,12 @@ _EXITS = {
     0: "the guest has moved",
     1: "it has not: the migration failed or was cancelled, and the guest is at the source",
     2: "wrong usage, or a migration that cannot be steered; nothing was begun",
-    3: "QEMU or libvirt does not answer or refuses, or the guest cannot be traced; nothing\n"
+    3: "QEMU or libvirt does not answer or refuses, or the guest cannot be traced; nothing "
     "was begun",
-    4: "the trace cannot be written, and nothing was begun; or the guest has moved, and not\n"
+    4: "the trace cannot be written, and nothing was begun; or the guest has moved, and not "
     "all is in the trace",
     LOST: "QEMU or libvirt was lost on the way; the migration goes on without us if QEMU lives",
-    130: "Ctrl-C: cancelled, and the guest is at the source; with --attach, or pressed twice,\n"
+    130: "Ctrl-C: cancelled, and the guest is at the source; with --attach, or pressed twice, "
     "let go: the migration goes on without us",
     143: "SIGTERM: likewise",
 }
@@ -74,8 +74,8 @@ def fill(migrate: Parser) -> None:
     add("--observe", type=quantity(parse_duration), metavar="D",
         help="trace the guest for so long before, as in 10s")  # fmt: skip
     add("--on-nonconvergence", choices=("continue", "postcopy", "throttle", "cancel"),
-        default="continue", help="after --max-time (default continue); throttle also lets the "
-        "policy throttle")  # fmt: skip
+        default="continue", metavar="WHAT", help="after --max-time: continue (default), postcopy, "
+        "throttle, with which the policy may throttle before, too, or cancel")  # fmt: skip
     add("--max-time", type=quantity(parse_duration), metavar="D",
         help="in which it is to end (default: ten times what sending all memory once takes, at "
         "least 60s)")  # fmt: skip

@@ -32,8 +32,6 @@ def check_outputs(paths: Iterable[Path], read: Iterable[Path], *, force: bool) -
     taken = [path.resolve() for path in read]
     for path in paths:
         check_output(path, force)
-        if path.exists() and not path.is_file():
-            raise Unwritable(f"{path} is no regular file; name another one")
         if path.resolve() in taken:
             raise Unwritable(f"{path} is a trace to read, or another file to write")
         taken.append(path.resolve())

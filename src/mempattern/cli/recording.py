@@ -15,6 +15,8 @@ from mempattern.trace import TraceWriter
 
 def check_output(path: Path, force: bool) -> None:
     """Before anything is attached to or started. Raises `Unwritable`."""
+    if path.exists() and not path.is_file():
+        raise Unwritable(f"{path} is no regular file; name another one")
     if path.exists() and not force:
         raise Unwritable(f"{path} exists; name another file, or overwrite it with --force")
     if not path.parent.is_dir():

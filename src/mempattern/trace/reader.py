@@ -74,7 +74,8 @@ class TraceReader(Closing):
         run = self._database.execute
         run("begin")  # as of one moment: who writes it may commit between two questions
         if run("pragma application_id").fetchone()[0] != schema.APPLICATION_ID:
-            raise ValueError("it is another kind of SQLite file")
+            is_empty = self.path.stat().st_size == 0
+            raise ValueError("it is empty" if is_empty else "it is another kind of SQLite file")
         self._check_schema()
         self._database.set_progress_handler(lambda: 1, _MOST_STEPS)
         self.provenance = self._read_source()
@@ -231,7 +232,8 @@ def _open(path: Path) -> sqlite3.Connection:
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(mode):
-        raise TraceError(f"{path} is not a mempattern trace: it is no regular file")
+        raise TraceError(f"{path} is not a mempattern trace: it is no regular file; name "
+                         "one that mempattern-trace -o has written")  # fmt: skip
     if not os.access(path, os.R_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
     file = path.resolve()
