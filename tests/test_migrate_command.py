@@ -1,5 +1,6 @@
 """`mempattern migrate` over a QEMU that answers by a script: what it prints and how it ends."""
 
+import asyncio
 import errno
 import json
 import signal
@@ -14,6 +15,7 @@ from rich.console import Console
 
 from mempattern.cli.main import main
 from mempattern.errors import ProcessError, TraceError
+from mempattern.live.controller import MigrationController
 from mempattern.live.decisions import Decision, Passed, Result
 from mempattern.live.figures import Figures
 from mempattern.live.over_qmp import QMPSocket
@@ -106,6 +108,15 @@ def test_no_qemu(tmp_path, capsys):
     gone = str(tmp_path / "gone")
     assert main(["migrate", "--qmp", gone, "--to", "x", "--max-downtime", "1s"]) == 3
     assert "No such file" in capsys.readouterr().err
+
+
+def test_ctrl_c_before_we_listen_for_it(monkeypatch, capsys):
+    async def cancelled(_controller):  # by asyncio's own handler
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(MigrationController, "run", cancelled)
+    assert main(["migrate", "--qmp", "no", "--to", "tcp:x:1", "--max-downtime", "1s"]) == 130
+    assert capsys.readouterr().err == "mempattern: ended before the migration was started\n"
 
 
 def test_qmp_is_lost_on_the_way(run):

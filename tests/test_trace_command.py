@@ -455,7 +455,8 @@ def test_ctrl_c_leaves_a_command_alone():
 def test_a_command_that_does_not_start(capsys):
     assert main(["--", "/no/such/program"]) == 3
     assert capsys.readouterr().err == (
-        "mempattern-trace: cannot start '/no/such/program': No such file or directory\n"
+        "mempattern-trace: cannot start '/no/such/program': No such file or directory; "
+        "name a program in PATH, or its file\n"
     )
 
 

@@ -146,7 +146,7 @@ async def _migrate(options: argparse.Namespace) -> int:
             return 0 if controller.figures.status == "completed" else FAILED
         else:
             note("mempattern", "ended before the migration was started")
-        return _CODES[came[0]]
+        return _CODES[came[0] if came else signal.SIGINT]  # which asyncio had before us
     finally:
         with suppress(OSError, SystemExit):  # nobody looks any more, and rich exits for it
             if isinstance(view, LiveMigration):
