@@ -205,7 +205,7 @@ PRINTS = [
     "mempattern-trace --help",
     f"mempattern report {GUEST}",
     f"mempattern report --json {GUEST}",
-    f"mempattern predict {GUEST} --bandwidth 1Gbit --max-downtime 1s",
+    f"mempattern predict {ROOT}/docs/redis.mpt --bandwidth 1Gbit --max-downtime 1s",
     f"mempattern replay {GUEST} --bandwidth 1Gbit --max-downtime 1s --policy stock --json",
     "mempattern doctor",
     "mempattern completion bash",
