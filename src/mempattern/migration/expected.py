@@ -83,6 +83,7 @@ class ExpectedMemory:
 
     def send(self, duration_s: float, page_s: float, zero_page_s: float) -> Sent:
         left_s, pages = duration_s, 0.0
+        sent = slice_pages = 0.0
         for _ in range(_SLICES):
             slice_pages = self._pending[self._at]
             sent = min(slice_pages, left_s / page_s)
