@@ -7,6 +7,8 @@
 #                chooses benches (default: all), ROUNDS says how often
 #   make instructions    count anew the instructions that the tests hold the C core to
 #   make growth  how time and memory grow with the guest, into docs/growth.md
+#   make large-page    report on 10 000 intervals of a 1 TiB guest, and open the page (half an hour), into
+#                docs/report-results.md
 #   make slowdown    how much tracing slows redis-server and QEMU guests down, into docs/tracing-cost.md
 #   make migrations  migrate real guests again and record it (hours; root); make forecast holds the
 #                forecast and MP against these and makes the tables and pictures of the docs;
@@ -31,7 +33,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test test-c test-threads test-python bench bench-docs bench-compare growth instructions \
+.PHONY: demo test test-c test-threads test-python bench bench-docs bench-compare growth large-page instructions \
         slowdown migrations forecast validate evidence reproduce corpus fuzz soak lint stub docs man pictures \
         recordings clean headers install-c arm64 wheel portability
 
@@ -106,6 +108,11 @@ growth: $(VENV)/ready
 	$(BIN)/python benches/growth.py benches/results/growth.json
 	$(BIN)/python benches/growth_report.py benches/results/growth.json > docs/growth.md
 	$(BIN)/python docs/draw_growth.py
+
+large-page: $(VENV)/ready
+	@mkdir -p benches/results
+	$(BIN)/python benches/large_page.py benches/results/large-page.json
+	$(BIN)/python benches/large_page_report.py benches/results/large-page.json > docs/report-results.md
 
 # The second revision is the working tree, with what is not committed.
 BASE   ?= HEAD

@@ -65,8 +65,8 @@ def _padded(words: Words) -> Words:
 
 
 @functools.cache
-def corpus() -> tuple[Bitmaps, ...]:
-    return tuple(map(read, sorted(CORPUS.glob("*.mpt"))))
+def corpus(n_intervals: int = N_WINDOWED) -> tuple[Bitmaps, ...]:
+    return tuple(read(path, n_intervals) for path in sorted(CORPUS.glob("*.mpt")))
 
 
 def classes(traces: tuple[Bitmaps, ...]) -> dict[str, Bitmaps]:

@@ -108,6 +108,7 @@ def test_the_reproduction_is_that_of_the_results(monkeypatch):
         ("forecast_report", "forecast.json", "forecast-results"),
         ("reproduce_report", "reproduce.jsonl", "reproduce"),
         ("growth_report", "growth.json", "growth"),
+        ("large_page_report", "large-page.json", "report-results"),
     ],
 )
 def test_pages_of_results_are_what_their_scripts_make(script, results, document):

@@ -149,20 +149,42 @@ def pixels(page):
 def test_colours_follow_the_theme_and_have_contrast(page_file, browse):
     for scheme in ("light", "dark"):
         page = browse(page_file, color_scheme=scheme)
+        page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+        page.hover("[data-do=in]")
         for _ in range(2):
+            found = page.evaluate(COLOURS)
+            assert len(found) > 100
+            for text, ink, ground, least in found:
+                lighter, darker = sorted((luminance(ink), luminance(ground)), reverse=True)
+                assert (lighter + 0.05) / (darker + 0.05) >= least, (text, ink, ground)
             ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
             is_dark = luminance(ground) < 0.2
-            for selector in (".sub", ".hint", "th", "a", "summary", ".readout", "dt"):
-                ink = page.evaluate(
-                    "selector => getComputedStyle(document.querySelector(selector)).color", selector
-                )
-                lighter, darker = sorted((luminance(ink), luminance(ground)), reverse=True)
-                assert (lighter + 0.05) / (darker + 0.05) >= 4.5, (selector, ink, ground)
             before = pixels(page)
             page.click("#theme")
             assert pixels(page) != before
             after = page.evaluate("getComputedStyle(document.body).backgroundColor")
             assert (luminance(after) < 0.2) != is_dark
+
+
+COLOURS = """() => {
+  const ground = (one) => {
+    const { backgroundColor: colour } = getComputedStyle(one);
+    return /, 0\\)$/.test(colour) ? ground(one.parentElement) : colour;
+  };
+  const found = [];
+  for (const one of document.querySelectorAll("body *:not(script)")) {
+    const text = [...one.childNodes].filter((node) => node.nodeType === 3)
+      .map((node) => node.data).join("").trim();
+    if (!text || !one.checkVisibility()) continue;
+    if (one instanceof SVGElement)
+      found.push([text, getComputedStyle(one).fill, ground(one.closest("section")), 4.5]);
+    else found.push([text, getComputedStyle(one).color, ground(one), 4.5]);
+  }
+  for (const one of document.querySelectorAll("button:not(.link)")) // WCAG 2, 1.4.11
+    found.push([`edge of ${one.textContent}`, getComputedStyle(one).borderColor, ground(one), 3]);
+  return found;
+}"""
+"""Of every text: its colour, what it is on, and the contrast that WCAG 2, 1.4.3 wants."""
 
 
 def luminance(colour):
@@ -227,7 +249,7 @@ def test_the_largest_map_stays_usable(tmp_path, browse):
     large = HeatMap((region,), 512, heat.rows, tuple(columns), dirty)
     summary = Watch((region,), PROVENANCE).summary()
     with (tmp_path / "large.html").open("wb") as file:
-        write_page(summary, large, {}, 0, file)
+        write_page(summary, large, 0, file)
     assert (tmp_path / "large.html").stat().st_size < 12e6
     page = browse(tmp_path / "large.html")
     point(page, 0.5, 0.5)
@@ -235,3 +257,30 @@ def test_the_largest_map_stays_usable(tmp_path, browse):
     near = dirty[row - 2 : row + 3, middle - 1 : middle + 2].ravel()
     shown = re.search(r"an interval, ([\d,]+) summed over 5", readout(page))[1]
     assert int(shown.replace(",", "")) in near
+
+
+def test_a_zoom_keeps_the_whole_cell_in_view(page_file, browse):
+    page = browse(page_file)
+    page.focus("#heat")
+    page.keyboard.press("End")
+    for _ in range(4):
+        page.keyboard.press("+")
+    point(page, 1, 0.5)
+    assert "5.900 to 6.000 s" in readout(page)
+    point(page, 0.97, 0.5)
+    assert "5.900 to 6.000 s" in readout(page)
+    left = [share / 20 for share in range(20) if "5.900 to" not in at_share(page, share / 20)]
+    assert max(left) < 1 - 1 / 5  # a fourth of four intervals is its
+
+
+def at_share(page, across):
+    point(page, across, 0.5)
+    return readout(page)
+
+
+def test_nothing_moves_by_itself(page_file, browse):
+    """So that there is nothing to ask `prefers-reduced-motion` about."""
+    page = browse(page_file)
+    page.click("[data-group]")
+    assert page.evaluate("document.getAnimations().length") == 0
+    assert not re.search(r"@keyframes|animation|transition|scroll-behavior", page.content())

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import itertools
 import json
+import platform
 import re
 import zlib
 from html.parser import HTMLParser
@@ -20,8 +21,8 @@ from mempattern.live.decisions import Decision, Passed, Result
 from mempattern.live.figures import Figures
 from mempattern.live.record import to_meta
 from mempattern.report.markup import Markup, element, escape, script_json
-from mempattern.report.page_migration import Migrated
-from mempattern.trace import TraceWriter
+from mempattern.report.migrated import Migrated
+from mempattern.trace import TraceReader, TraceWriter
 
 EVIL = """</script></style><img src=x onerror=alert(1)>'"&amp;<!--${title}"""
 VOID = {"meta", "link", "img", "br"}
@@ -144,7 +145,9 @@ def test_its_numbers_are_those_of_the_json(guest, capsys):
     assert answer.capitalize() in page.said
     assert reason[1:] in page.said
     advice = summary["verdict"]["advice"]
-    assert advice.replace(str(guest), guest.name) in page.said
+    told, command = advice.split("; what the very pages tell: ")
+    assert f"Advice: {told}. What the very pages tell:" in page.said
+    assert command.replace(str(guest), guest.name) in page.said
     assert str(guest.parent) not in page.source
     timeline = page.tables["Intervals/From"]
     assert sum(number(row[3]) for row in timeline) == summary["dirty_pages"]
@@ -282,3 +285,44 @@ def test_markup_escapes_all_but_itself():
     assert made == '<a class="&quot;" data-x="1">&lt;<b>&amp;</b></a>'
     assert json.loads(script_json({"a": "</script>&"})) == {"a": "</script>&"}
     assert "<" not in script_json("</script>")
+
+
+def test_a_screen_reader_finds_its_way(guest, capsys):
+    """Much of what axe-core asks for, which had nothing to find fault with; without it."""
+    page = page_of(capsys, guest)
+    (html,) = page.all("html")
+    assert html["lang"] == "en"
+    for landmark in ("header", "nav", "main", "footer", "h1", "title"):
+        assert len(page.all(landmark)) == 1, landmark
+    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
+    ids = [given["id"] for _, given in page.elements if "id" in given]
+    assert len(ids) == len(set(ids))
+    for _, given in page.elements:
+        for key in ("aria-labelledby", "aria-describedby"):
+            assert set(given.get(key, "").split()) <= set(ids)
+        assert int(given.get("tabindex", 0)) <= 0  # the order is that of the page
+    assert all(link["href"].removeprefix("#") in ids for link in page.all("a"))
+    assert all("aria-labelledby" in section for section in page.all("section"))
+    for picture in (*page.all("canvas"), *page.all("svg")):
+        assert picture["aria-label"]
+        assert picture["role"] in ("img", "application")
+    assert all(cell["scope"] in ("col", "row") for cell in page.all("th"))
+    assert len(page.all("caption")) == len(page.all("table"))
+    (live,) = (given for _, given in page.elements if given.get("aria-live"))
+    assert (live["role"], live["id"]) == ("status", "readout")
+    (heat,) = (given for given in page.all("canvas") if given["id"] == "heat")
+    assert heat["tabindex"] == "0"
+    assert "readout" in heat["aria-describedby"].split()
+    for scrolled in (given for _, given in page.elements if given.get("class") == "scroll"):
+        assert (scrolled["role"], scrolled["tabindex"]) == ("region", "0")
+        assert scrolled["aria-label"]
+
+
+def test_the_hosts_name_is_not_in_the_page(guest, capsys):
+    with TraceReader(guest) as trace:
+        assert trace.meta["hostname"] == platform.node()
+    page = page_of(capsys, guest)
+    assert "hostname" not in page.source
+    assert platform.node() not in page.said.split()

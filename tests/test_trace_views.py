@@ -8,7 +8,6 @@ import re
 import struct
 import termios
 import threading
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -71,14 +70,16 @@ def test_the_verdict_holds_nothing_up_and_costs_a_hundredth(monkeypatch):
     monkeypatch.setattr(latest.time, "monotonic", lambda: now_s[0])
     monkeypatch.setattr(latest.time, "thread_time", lambda: cpu_s[0])
 
-    def slow():
-        assert go.wait(60)
-        cpu_s[0] += 0.5
-        return f"verdict {len(asked)}"
+    class Slow:
+        @property
+        def intensity(self):
+            assert go.wait(60)
+            cpu_s[0] += 0.5
+            return f"verdict {len(asked)}"
 
     def ask():
         asked.append(now_s[0])
-        return SimpleNamespace(intensity=slow)
+        return Slow()
 
     found = latest.Latest(ask)
     assert found.observations is found.intensity is None

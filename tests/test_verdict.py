@@ -1,10 +1,14 @@
 """What `mempattern-trace` and `mempattern report` say of a guest, and of what is none."""
 
+import argparse
 import json
+import shlex
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from recordings import PROVENANCE, hot, idle, intervals
 from scripted import Scripted, use
 from test_trace_command import ME, trace_json
@@ -17,11 +21,14 @@ from mempattern.cli.demo import sample_path
 from mempattern.cli.main import main as mempattern_main
 from mempattern.cli.trace import main, parse
 from mempattern.interval import Provenance
+from mempattern.live.decisions import Result
+from mempattern.live.figures import Figures
+from mempattern.live.record import to_meta
 from mempattern.quantities import parse_bandwidth, parse_duration
 from mempattern.regions import Region
 from mempattern.report.jsonlines import summary_object
 from mempattern.report.target import Target
-from mempattern.report.text import summary_lines
+from mempattern.report.text import advised, next_command, summary_lines
 from mempattern.report.watch import Watch
 from mempattern.sources.layout import Block, address_range, guest_ram
 from mempattern.stats import GroupStats
@@ -54,18 +61,68 @@ def verdict_of(summary):
 
 def test_of_a_guest_there_is_a_verdict_with_its_assumption_and_advice():
     summary = summary_of(hot(PAGES, 50, 100), file=Path("my guest.mpt"))
-    verdict, assumed, advice = lines_of(summary, "verdict", "assumed", "advice")
+    verdict, assumed, advice, command = lines_of(
+        summary, "verdict", "assumed", "advice", "mempattern"
+    )
     assert verdict.startswith("verdict      not memory intensive: stock pre-copy ends, in ")
     assert assumed == (
         "  assumed    a link of 10 Gbit/s, a downtime limit of 300 ms, no page taken to hold only "
         "zeros (--bandwidth, --downtime-limit)"
     )
-    assert advice == (
-        "  advice     it can migrate as it is; what the very pages tell: mempattern predict "
-        "'my guest.mpt' --bandwidth 10Gbit/s --max-downtime 300ms"
+    assert advice == "  advice     it can migrate as it is; what the very pages tell:"
+    assert command == (
+        "             mempattern predict 'my guest.mpt' --bandwidth 10Gbit/s --max-downtime 300ms"
     )
+    assert verdict_of(summary)["advice"] == f"{advice[13:]} {command[13:]}"
     assert parse_bandwidth("10Gbit/s") == 1.25e9
     assert parse_duration("300ms") == 0.3
+
+
+@pytest.mark.parametrize("name", ["it's a guest.mpt", "-x.mpt", "$HOME/a;b.mpt"])
+@given(
+    bandwidth_Bps=st.floats(1e3, 1e12),
+    limit_s=st.floats(1e-4, 1e5),
+    high_s=st.none() | st.floats(1e-4, 1e5),
+)
+def test_the_advised_command_can_be_pasted(name, bandwidth_Bps, limit_s, high_s):
+    """It asks about the same link, and about a ceiling that is enough, but not much more."""
+    outlook = high_s and SimpleNamespace(downtime_s=SimpleNamespace(high=high_s))
+    found = SimpleNamespace(bandwidth_Bps=bandwidth_Bps, downtime_limit_s=limit_s,
+                            memory_intensive=False, outlook=outlook)  # fmt: skip
+    program, command, *rest = shlex.split(next_command(found, Path(name)))
+    assert (program, command) == ("mempattern", "predict")
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    parser.add_argument("file")
+    parser.add_argument("--bandwidth", type=parse_bandwidth)
+    parser.add_argument("--max-downtime", type=parse_duration)
+    asked = parser.parse_args(rest)
+    assert Path(asked.file) == Path(name)
+    assert asked.bandwidth == pytest.approx(bandwidth_Bps, rel=1e-9)
+    needed_s = max(limit_s, high_s or 0.0)
+    assert needed_s * (1 - 1e-9) <= asked.max_downtime <= needed_s * 1.011
+    if needed_s > limit_s:
+        said_s = parse_duration(advised(found).rpartition(" for ")[2].replace(" ", ""))
+        assert said_s == asked.max_downtime
+
+
+def test_a_recorded_migration_is_told():
+    figures = Figures("completed", 2.5, downtime_s=0.12, sent_bytes=3 * 10**8)
+    watch = Watch((Region("ram", PAGES),), PROVENANCE, facts=to_meta(Result(figures, 0.5, (), ())))
+    for interval in intervals(hot(PAGES, 10, 100)):
+        watch.observe(interval)
+    assert lines_of(watch.summary(), "migration") == [
+        "migration    ended as: completed; total time 2.5 s; downtime 120 ms of at most 500 ms; "
+        "286.1 MiB sent"
+    ]
+
+
+@pytest.mark.parametrize("fact", ["[", "{}", "7", '{"status": "\\u001b[2J"}'])
+def test_facts_of_a_migration_may_be_anybodys(fact):
+    facts = {"migration": fact, "migration.passes": "[]", "migration.decisions": "[]"}
+    watch = Watch((Region("ram", PAGES),), PROVENANCE, facts=facts)
+    for interval in intervals(hot(PAGES, 10, 100)):
+        watch.observe(interval)
+    assert all(line.isprintable() for line in summary_lines(watch.summary()))
 
 
 def test_of_what_is_no_guest_there_is_the_pattern_only():

@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
                 outputs.add(interval, row, watch)
                 view.show(row)
             summary = watch.summary()
-        outputs.finish(summary, meta)
+        outputs.finish(summary)
     view.show_summary(summary)
     return 0
 
@@ -110,13 +110,13 @@ class _Outputs:
         if self._counters is not None:
             self._counters.add(interval, row)
 
-    def finish(self, summary: Summary, meta: dict[str, str]) -> None:
+    def finish(self, summary: Summary) -> None:
         if self._cells is None:
             return
         heat = self._cells.heat_map()
         if self._options.html:
             with whole_file(self._options.html) as file:
-                _module("page").write_page(summary, heat, meta, self._start_ns or 0, file)
+                _module("page").write_page(summary, heat, self._start_ns or 0, file)
         if self._heatmap is not None:
             with whole_file(self._options.plot) as file:
                 self._heatmap.draw(summary, heat, file, kind_of(self._options.plot))

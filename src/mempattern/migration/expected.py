@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -57,11 +58,11 @@ class ExpectedMemory:
     def start(self, seed: int) -> None:
         self._now_s = 0.0
         self._cleared_s: npt.NDArray[np.float64] = np.full(_SLICES, -np.inf)
-        self._pending = np.full(_SLICES, (self.n_pages - self._zero_pages) * self._share)
+        self._pending = [(self.n_pages - self._zero_pages) * self._share] * _SLICES
         self._zero = float(self._zero_pages)
         self._at = 0
         self._sync_s = 0.0
-        self._clear_s = np.full(_SLICES, np.nan)
+        self._clear_s = [math.nan] * _SLICES
         self._count()
 
     def run(self, duration_s: float) -> None:
@@ -72,14 +73,17 @@ class ExpectedMemory:
         sent = np.isfinite(ages)
         written = np.interp(ages[sent], _WINDOWS_S, self._written, left=0.0)
         written = np.minimum(written, self.n_pages - self._zero_pages)
-        self._pending[sent] = written * self._share
+        pending = np.array(self._pending)
+        pending[sent] = written * self._share
+        self._pending = pending.tolist()
         self._sync_s = self._now_s
-        self._clear_s[:] = np.nan
+        self._clear_s = [math.nan] * _SLICES
         self._count()
         return self.pending_pages
 
     def send(self, duration_s: float, page_s: float, zero_page_s: float) -> Sent:
         left_s, pages = duration_s, 0.0
+        sent = slice_pages = 0.0
         for _ in range(_SLICES):
             slice_pages = self._pending[self._at]
             sent = min(slice_pages, left_s / page_s)
@@ -94,16 +98,20 @@ class ExpectedMemory:
             self._at = (self._at + 1) % _SLICES
         zero = min(self._zero, max(left_s, 0.0) / zero_page_s)
         self._zero -= zero
-        self._count()
+        if sent < slice_pages and not zero:  # as nearly always, in a large VM
+            self.pending_pages -= pages
+        else:
+            self._count()
         return Sent(pages + zero, zero, pages * page_s + zero * zero_page_s)
 
     def _clear(self, at: int) -> None:
         """Of the chunk that the slice is in, unless it is clear since the last sync."""
-        if np.isnan(self._clear_s[at]):
+        if math.isnan(self._clear_s[at]):
             first = int(at // self._chunk * self._chunk)
             last = max(int(first + self._chunk), at + 1)
             when_s = self._sync_s if self._chunk >= _SLICES else self._now_s
-            self._clear_s[first:last] = when_s
+            last = min(last, _SLICES)
+            self._clear_s[first:last] = [when_s] * (last - first)
 
     def _count(self) -> None:
-        self.pending_pages = float(self._pending.sum()) + self._zero
+        self.pending_pages = math.fsum(self._pending) + self._zero

@@ -124,7 +124,7 @@ def _pattern(pattern: Pattern) -> dict[str, Any]:
 
 
 def _verdict(summary: Summary) -> dict[str, Any] | None:
-    found = summary.observations.intensity()
+    found = summary.observations.intensity
     if found is None:
         return None
     outlook = found.outlook

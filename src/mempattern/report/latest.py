@@ -49,5 +49,5 @@ class Latest:
 
     def _judge(self, observations: Observations, asked_s: float) -> None:
         start_s = time.thread_time()
-        self.intensity = observations.intensity()
+        self.intensity = observations.intensity
         self._cost_s = asked_s + time.thread_time() - start_s

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ where the user does not say."""
 _POINTS = 5
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots, which have no room for the verdict
 class Observations:
     """Nothing in it changes any more, so that any thread may ask for the verdict."""
 
@@ -43,10 +44,11 @@ class Observations:
         chosen = {round(last * i / (_POINTS - 1)) for i in range(_POINTS)}
         return tuple(windows for i, windows in enumerate(self.windows) if i in chosen)
 
+    @functools.cached_property
     def intensity(self) -> Intensity | None:
         """Whether the guest is memory intensive; None for what is no guest, and cannot migrate.
 
-        It takes from some milliseconds to a second.
+        To know it takes from some milliseconds to a second, and some seconds for a guest of 1 TiB.
         """
         if not self.is_guest:
             return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import zlib
-from collections.abc import Mapping
 from dataclasses import fields
 from importlib.resources import files
 from itertools import islice
@@ -18,7 +17,8 @@ import mempattern
 from mempattern.report.cells import Column, HeatMap
 from mempattern.report.curve_picture import draw_curve
 from mempattern.report.markup import Markup, element, facts, join, script_json, table
-from mempattern.report.page_migration import Migrated, migration_section
+from mempattern.report.migrated import Migrated
+from mempattern.report.page_migration import migration_section
 from mempattern.report.page_verdict import verdict_section
 from mempattern.report.text import ENDINGS, lost_text
 from mempattern.report.units import format_bytes, format_seconds, format_share
@@ -35,15 +35,13 @@ _LINKS = (
 )  # fmt: skip
 
 
-def write_page(
-    summary: Summary, heat: HeatMap, trace_facts: Mapping[str, str], start_ns: int, file: BinaryIO
-) -> None:
+def write_page(summary: Summary, heat: HeatMap, start_ns: int, file: BinaryIO) -> None:
     """The page of a recorded trace. `start_ns` is when its first interval starts; its facts, which
     may be anybody's, are shown as text.
     """
     page = files("mempattern.report.html")
     style, script = (page.joinpath(f"page.{kind}").read_text("utf-8") for kind in ("css", "js"))
-    migrated = Migrated.of(trace_facts, start_ns)
+    migrated = Migrated.of(summary.facts, start_ns)
     parts: dict[str, object] = {
         "title": summary.file.name if summary.file else str(summary.target),
         "subtitle": _subtitle(summary),
@@ -58,7 +56,7 @@ def write_page(
         "curve": _curve(summary),
         "hot": _hot_groups(summary),
         "pattern": _pattern(summary),
-        "facts": _facts(summary, trace_facts),
+        "facts": _facts(summary),
         "version": mempattern.__version__,
         "data": script_json(_data(heat, migrated)),
         "style": Markup(style),
@@ -266,7 +264,7 @@ def _number(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
 
 
-def _facts(summary: Summary, trace_facts: Mapping[str, str]) -> Markup:
+def _facts(summary: Summary) -> Markup:
     s = summary
     found: list[tuple[object, object]] = [
         ("Source", s.provenance.source),
@@ -283,8 +281,8 @@ def _facts(summary: Summary, trace_facts: Mapping[str, str]) -> Markup:
                  f"{format_seconds(s.collect_max_s)} at most), "
                  f"{100 * s.so_far.collect_share:.2g} % of the time"),
         ("Statistics", f"{format_bytes(s.stats_bytes)}, counted by the {s.kernel} kernel"),
-        *((f"Fact: {key}", _short(fact)) for key, fact in sorted(trace_facts.items())
-          if not key.startswith("migration")),
+        *((f"Fact: {key}", _short(fact)) for key, fact in sorted(s.facts.items())
+          if key != "hostname" and not key.startswith("migration")),  # a page is sent
     ]  # fmt: skip
     return facts(found)
 

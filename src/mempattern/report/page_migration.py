@@ -1,93 +1,39 @@
-"""QEMU's figures of a migration that was recorded, as the facts of a trace have them.
-
-Facts may be anybody's: what is no number there is shown as a dash.
-"""
+"""The page's part on a migration that was recorded."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
-
-from mempattern.live.record import from_meta
-from mempattern.quantities import format_bandwidth
 from mempattern.report.markup import Markup, element, join, table
-from mempattern.report.units import format_bytes, format_seconds
-
-_MOST = 500
-"""Passes, and decisions, that are shown."""
-_MOST_NS = 1 << 63
-
-
-@dataclass(frozen=True, slots=True)
-class Migrated:
-    """A recorded migration."""
-
-    result: dict[str, Any]
-    passes: tuple[dict[str, Any], ...]
-    decisions: tuple[dict[str, Any], ...]
-    start_ns: int
-    """Of the trace."""
-    n_left: int
-    """Passes and decisions that are not shown."""
-
-    @classmethod
-    def of(cls, facts: Mapping[str, str], start_ns: int) -> Migrated | None:
-        """None for other traces, and for facts that make no sense."""
-        try:
-            found = from_meta(facts)
-        except (ValueError, TypeError, RecursionError):
-            return None
-        if not isinstance(found, dict):
-            return None
-        passes = [one for one in found.pop("passes") if isinstance(one, dict)]
-        decisions = [one for one in found.pop("decisions") if isinstance(one, dict)]
-        left = max(len(passes) - _MOST, 0) + max(len(decisions) - _MOST, 0)
-        return cls(found, tuple(passes[:_MOST]), tuple(decisions[:_MOST]), start_ns, left)
-
-    def marks(self) -> list[dict[str, float]]:
-        """For the timeline: when each pass ended, in seconds since the trace began, the bandwidth
-        that QEMU measured, and its own dirty rate, both in bytes/s.
-        """
-        return [
-            {
-                "at": (int(ns) - self.start_ns) / 1e9,
-                "bandwidth": number(one, "bandwidth_Bps") or 0.0,
-                "dirtyRate": _dirty_rate(one) or 0.0,
-            }
-            for one in self.passes
-            if (ns := number(one, "ns")) is not None and abs(ns) < _MOST_NS
-        ]
+from mempattern.report.migrated import (
+    Migrated,
+    bandwidth,
+    dirty_rate,
+    n_bytes,
+    per_second,
+    seconds,
+    share,
+    whole,
+)
 
 
 def migration_section(migrated: Migrated | None) -> Markup:
     if migrated is None:
         return Markup("")
-    result = migrated.result
-    why = f" ({result['failure']})" if result.get("failure") else ""
-    said = [
-        f"The trace is of a migration, which ended as: {result.get('status', 'not known')}{why}",
-        f"total time {_seconds(result, 'total_s')}",
-        f"downtime {_seconds(result, 'downtime_s')} of at most {_seconds(result, 'ceiling_s')}",
-        f"{_bytes(result, 'sent_bytes')} sent",
-    ]
     passes = [
         [
-            _whole(one, "number"), _seconds(one, "at_s"), _bytes(one, "sent_bytes"),
-            _bytes(one, "remaining_bytes"), _bandwidth(one), _per_second(_dirty_rate(one)),
-            _whole(one, "dirty_pages"), _seconds(one, "expected_downtime_s"),
-            _seconds(one, "limit_s"), _share(one, "throttle"),
+            whole(one, "number"), seconds(one, "at_s"), n_bytes(one, "sent_bytes"),
+            n_bytes(one, "remaining_bytes"), bandwidth(one), per_second(dirty_rate(one)),
+            whole(one, "dirty_pages"), seconds(one, "expected_downtime_s"),
+            seconds(one, "limit_s"), share(one, "throttle"),
         ]
         for one in migrated.passes
     ]  # fmt: skip
     decisions = [
-        [_seconds(one, "at_s"), one.get("did", "-"), one.get("why", "-")]
+        [seconds(one, "at_s"), one.get("did", "-"), one.get("why", "-")]
         for one in migrated.decisions
     ]
     parts: list[object] = [
         element("h3", "QEMU's figures"),
-        element("p", "; ".join(said) + "."),
+        element("p", f"The trace is of a migration, which {migrated.sentence}."),
         element("p", "Upright lines in the map are the ends of its passes. Below it, dashes are "
                 "the bandwidth and dots the dirty rate, as QEMU measured them.", class_="hint"),
         element("details", element("summary", "The passes as a table"), table(
@@ -101,48 +47,3 @@ def migration_section(migrated: Migrated | None) -> Markup:
     if migrated.n_left:
         parts.append(element("p", f"{migrated.n_left:,} more are left out.", class_="hint"))
     return join(parts)
-
-
-def number(one: Mapping[str, Any], name: str) -> float | None:
-    """None for what is no finite number."""
-    value = one.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return value if math.isfinite(value) else None
-    except OverflowError:
-        return None
-
-
-def _dirty_rate(one: Mapping[str, Any]) -> float | None:
-    pages, size = number(one, "dirty_pages_per_s"), number(one, "page_bytes")
-    return None if pages is None or size is None else pages * size
-
-
-def _seconds(one: Mapping[str, Any], name: str) -> str:
-    value = number(one, name)
-    return "-" if value is None else "0 s" if value == 0 else format_seconds(value)
-
-
-def _bytes(one: Mapping[str, Any], name: str) -> str:
-    value = number(one, name)
-    return "-" if value is None else format_bytes(value)
-
-
-def _bandwidth(one: Mapping[str, Any]) -> str:
-    value = number(one, "bandwidth_Bps")
-    return format_bandwidth(value) if value and value > 0 else "-"
-
-
-def _per_second(value: float | None) -> str:
-    return "-" if value is None else f"{format_bytes(value)}/s"
-
-
-def _whole(one: Mapping[str, Any], name: str) -> str:
-    value = number(one, name)
-    return "-" if value is None else f"{value:,.0f}"
-
-
-def _share(one: Mapping[str, Any], name: str) -> str:
-    value = number(one, name)
-    return "-" if value is None else f"{100 * value:.0f} %"

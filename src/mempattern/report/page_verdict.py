@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mempattern.errors import UsageError
 from mempattern.quantities import BYTES, DURATIONS, format_bandwidth, format_duration, format_range
 from mempattern.report.markup import Markup, element, escape, facts, join, table
-from mempattern.report.text import advice_text
+from mempattern.report.text import advised, next_command
 from mempattern.report.units import format_bytes, format_seconds, format_share
 from mempattern.report.watch import Summary
 
@@ -23,7 +23,7 @@ _BANDWIDTHS = (0.5, 1.0, 2.0)
 
 def verdict_section(summary: Summary) -> Markup:
     """Without one for what cannot migrate."""
-    found = summary.observations.intensity()
+    found = summary.observations.intensity
     if found is None:
         said = element(
             "p",
@@ -39,10 +39,19 @@ def verdict_section(summary: Summary) -> Markup:
         element("p", answer, class_=f"answer {kind}"),
         element("p", reason[0].upper() + reason[1:] + "."),
         element("p", f"Assumed: {found.assumption}.", class_="hint"),
-        element("p", f"Advice: {advice_text(found, file)}"),
+        _advice(found, file),
         _figures(summary),
         element("h3", "Forecast"),
         _forecast(summary, found),
+    ])  # fmt: skip
+
+
+def _advice(found: Intensity, file: Path | None) -> Markup:
+    if file is None:
+        return element("p", f"Advice: {advised(found)}.")
+    return join([
+        element("p", f"Advice: {advised(found)}. What the very pages tell:"),
+        element("p", element("code", next_command(found, file))),
     ])  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 from abc import ABC, abstractmethod
@@ -10,7 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from mempattern._closing import Closing
-from mempattern.quantities import format_bandwidth, format_duration
+from mempattern.quantities import (
+    format_bandwidth,
+    format_duration,
+    parse_bandwidth,
+    parse_duration,
+)
 from mempattern.report.heat import CELLS, Density, Strips, heat_level
 from mempattern.report.observations import Observations
 from mempattern.report.units import format_bytes, format_seconds, format_share
@@ -35,6 +41,7 @@ COLUMNS: tuple[Column, ...] = (
 """Heading, least width, and text of each column; active counts groups."""
 
 _RAMP = " .:-=+*#%@"
+_TOLD = "what the very pages tell"
 
 
 ENDINGS = {
@@ -150,6 +157,7 @@ def summary_lines(summary: Summary) -> list[str]:
             f"active in {group.active_intervals} intervals"
         )
     lines.append(f"pattern      {s.observations.pattern.sentence}")
+    lines += _migration_lines(s)
     lines += _verdict_lines(s)
     stopped = s.target.attach_s
     lines += [
@@ -173,37 +181,77 @@ def summary_lines(summary: Summary) -> list[str]:
     return lines
 
 
+def _migration_lines(summary: Summary) -> list[str]:
+    """Of a trace of one: how it went."""
+    if "migration" not in summary.facts:
+        return []
+    from mempattern.report.migrated import Migrated  # noqa: PLC0415
+
+    migrated = Migrated.of(summary.facts, 0)
+    return [] if migrated is None else [f"migration    {migrated.sentence}"]
+
+
 def _verdict_lines(summary: Summary) -> list[str]:
     """Of what can migrate: would it, under which assumption, and what to do."""
-    found = summary.observations.intensity()
+    found = summary.observations.intensity
     if found is None:
         return []
     return [
         f"verdict      {found.sentence}",
         f"  assumed    {found.assumption} (--bandwidth, --downtime-limit)",
-        f"  advice     {advice_text(found, summary.file)}",
+        *_advice_lines(found, summary.file),
     ]
 
 
+def _advice_lines(found: Intensity, file: Path | None) -> list[str]:
+    """The command is on a line of its own, to be copied."""
+    if file is None:
+        return [f"  advice     {advice_text(found, None)}"]
+    return [f"  advice     {advised(found)}; {_TOLD}:", f"             {next_command(found, file)}"]
+
+
 def advice_text(found: Intensity, file: Path | None) -> str:
-    """What to do now."""
+    """What to do now, in one line."""
+    if file is None:
+        return f"{advised(found)}; record one, and mempattern predict says what its very pages tell"
+    return f"{advised(found)}; {_TOLD}: {next_command(found, file)}"
+
+
+def advised(found: Intensity) -> str:
+    """What to do now, as far as D(t) tells."""
     downtime_s = found.outlook and found.outlook.downtime_s
     if found.memory_intensive is None:
-        todo = "do not migrate on this trace alone"
-    elif found.memory_intensive:
-        todo = "raise the limit, throttle the guest or use post-copy"
-    elif downtime_s and downtime_s.high > found.downtime_limit_s:
-        todo = f"it can migrate, if the guest may be stopped for {format_duration(downtime_s.high)}"
-    else:
-        todo = "it can migrate as it is"
-    if file is None:
-        return f"{todo}; record one, and mempattern predict says what its very pages tell"
+        return "do not migrate on this trace alone"
+    if found.memory_intensive:
+        return "raise the limit, throttle the guest or use post-copy"
+    if downtime_s and downtime_s.high > found.downtime_limit_s:
+        return f"it can migrate, if the guest may be stopped for {_above(downtime_s.high)}"
+    return "it can migrate as it is"
+
+
+def next_command(found: Intensity, file: Path) -> str:
+    """For a shell: over the same link, with the downtime that the advice is for as the ceiling."""
+    downtime_s = found.outlook and found.outlook.downtime_s
     bandwidth = format_bandwidth(found.bandwidth_Bps).replace(" ", "")
-    limit = format_duration(found.downtime_limit_s).replace(" ", "")
+    if not math.isclose(parse_bandwidth(bandwidth), found.bandwidth_Bps):
+        bandwidth = f"{found.bandwidth_Bps:.12g}B/s"
+    ceiling = format_duration(found.downtime_limit_s).replace(" ", "")
+    if downtime_s and downtime_s.high > found.downtime_limit_s:
+        ceiling = _above(downtime_s.high).replace(" ", "")
+    elif not math.isclose(parse_duration(ceiling), found.downtime_limit_s):
+        ceiling = f"{found.downtime_limit_s:.12g}s"
+    name = f"./{file}" if str(file).startswith("-") else str(file)
     return (
-        f"{todo}; what the very pages tell: mempattern predict {shlex.quote(str(file))} "
-        f"--bandwidth {bandwidth} --max-downtime {limit}"
+        f"mempattern predict {shlex.quote(name)} --bandwidth {bandwidth} --max-downtime {ceiling}"
     )
+
+
+def _above(seconds: float) -> str:
+    """In few digits, and never less than it is."""
+    more = seconds
+    while parse_duration((said := format_duration(more)).replace(" ", "")) < seconds * (1 - 1e-9):
+        more *= 1.002
+    return said
 
 
 def _exit_text(exit_code: int | None) -> str:

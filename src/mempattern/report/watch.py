@@ -140,6 +140,8 @@ class Summary:
     """In transparent huge pages when they were protected; None if not known."""
     file: Path | None
     """Where the intervals are recorded."""
+    facts: Mapping[str, str]
+    """Those of that file, which may be anybody's."""
 
     @property
     def total_pages(self) -> int:
@@ -337,6 +339,7 @@ class Watch:
             execs=execs,
             huge_bytes=huge_bytes,
             file=self.file,
+            facts=self.facts,
         )
 
     def _hot_groups(self, most: int) -> tuple[HotGroup, ...]:

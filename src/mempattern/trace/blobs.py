@@ -6,6 +6,8 @@ import sys
 
 import numpy as np
 
+from mempattern._memory import BitmapPool
+from mempattern._native import ffi
 from mempattern.interval import Bitmap
 from mempattern.regions import Region
 
@@ -23,6 +25,7 @@ _OPTIONS: dict[int, int] = {
 }
 _FRAME_HEADER = 5  # bytes up to and with the frame header descriptor, RFC 8878, 3.1.1.1
 _HAS_CHECKSUM = 4
+_PIECE_BYTES = 64 << 10
 
 
 class Packer:
@@ -47,21 +50,56 @@ def most_bytes(region: Region) -> int:
     return n_bytes + (n_bytes >> 8) + (max(0, (128 << 10) - n_bytes) >> 11)
 
 
-def unpack(blob: bytes, region: Region) -> Bitmap:
-    """Never takes more memory than the region's bitmap needs, whatever the blob claims.
+class Unpacker:
+    """Makes bitmaps of blobs again, in memory that is reused once nobody has them any more.
 
-    Raises `ValueError`, `BlobError`.
+    One thread at a time.
     """
-    n_bytes = region.n_words * 8
-    if len(blob) < _FRAME_HEADER or not blob[_FRAME_HEADER - 1] & _HAS_CHECKSUM:
-        raise ValueError(f"region {region.name!r} has a bitmap without a checksum")
-    # The size that the frame states bounds the window that zstd allocates for it.
-    stated = zstd.get_frame_info(blob).decompressed_size
-    inflater = zstd.ZstdDecompressor()
-    raw = inflater.decompress(blob, max_length=n_bytes + 1) if stated == n_bytes else b""
-    if len(raw) != n_bytes or not inflater.eof or inflater.unused_data:
-        raise ValueError(f"region {region.name!r} has not the {n_bytes} bytes that belong there")
-    return np.frombuffer(raw, np.uint64)
+
+    def __init__(self) -> None:
+        self._pools: dict[int, BitmapPool] = {}
+        """By pages."""
+
+    def unpack(self, blob: bytes, region: Region) -> Bitmap:
+        """Never takes more memory than the region's bitmap needs, whatever the blob claims.
+
+        Raises `ValueError`, `BlobError`.
+        """
+        n_bytes = region.n_words * 8
+        if len(blob) < _FRAME_HEADER or not blob[_FRAME_HEADER - 1] & _HAS_CHECKSUM:
+            raise ValueError(f"region {region.name!r} has a bitmap without a checksum")
+        # The size that the frame states bounds the window that zstd allocates for it.
+        stated = zstd.get_frame_info(blob).decompressed_size
+        inflater = zstd.ZstdDecompressor()
+        first = inflater.decompress(blob, max_length=_PIECE_BYTES) if stated == n_bytes else b""
+        if len(first) < _PIECE_BYTES:
+            words, n_read = np.frombuffer(first[: len(first) // 8 * 8], np.uint64), len(first)
+        else:
+            words, n_read = self._unpack_rest(first, inflater, region)
+        if n_read != n_bytes or not inflater.eof or inflater.unused_data:
+            raise ValueError(
+                f"region {region.name!r} has not the {n_bytes} bytes that belong there"
+            )
+        return words
+
+    def _unpack_rest(
+        self, piece: bytes, inflater: zstd.ZstdDecompressor, region: Region
+    ) -> tuple[Bitmap, int]:
+        """Piece by piece, each of which stays in the cache; and how many bytes there are."""
+        n_bytes, at = region.n_words * 8, 0
+        pool = self._pools.setdefault(region.n_pages, BitmapPool(region.n_pages))
+        pointer, words = pool.take()
+        room = ffi.buffer(pointer, n_bytes)
+        while piece and at + len(piece) <= n_bytes:
+            room[at : at + len(piece)] = piece
+            at += len(piece)
+            piece = b"" if inflater.eof else inflater.decompress(b"", max_length=_PIECE_BYTES)
+        return words, at + len(piece)
+
+    def close(self) -> None:
+        """Free what nobody has; what somebody still has stays."""
+        for pool in self._pools.values():
+            pool.close()
 
 
 def count_dirty(words: Bitmap, region: Region) -> int:

@@ -17,7 +17,7 @@ from mempattern.errors import ClosedError, TraceError
 from mempattern.interval import Bitmap, Interval, Provenance
 from mempattern.regions import Region
 from mempattern.trace import schema
-from mempattern.trace.blobs import BlobError, count_dirty, most_bytes, unpack
+from mempattern.trace.blobs import BlobError, Unpacker, count_dirty, most_bytes
 from mempattern.trace.versions import Versions
 
 _MOST_STEPS = 100_000_000
@@ -57,6 +57,7 @@ class TraceReader(Closing):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path: Path = Path(path)
+        self._unpacker = Unpacker()
         try:
             self._database = _open(self.path)
         except sqlite3.Error as error:
@@ -208,7 +209,7 @@ class TraceReader(Closing):
                     f"region {region.name!r} has no blob for a bitmap, or one larger than any of "
                     f"{region.n_pages} pages can be"
                 )
-            bitmaps[region.name] = words = unpack(blob, region)
+            bitmaps[region.name] = words = self._unpacker.unpack(blob, region)
             if count_dirty(words, region) != dirty:
                 raise ValueError(
                     f"region {region.name!r} has not the {dirty!r} dirty pages it says"
@@ -219,6 +220,7 @@ class TraceReader(Closing):
     def close(self) -> None:
         """May be called twice."""
         self._closed = True
+        self._unpacker.close()
         self._database.close()
 
 

@@ -393,7 +393,9 @@
     reveal();
   }
 
-  const actions = { in: () => zoom(0.5, ...centre()), out: () => zoom(2, ...centre()), all: () => { view = all(); redraw(); }, written: () => show(0, endS, ...written) };
+  const closer = (factor) => { zoom(factor, ...centre()); if (cursor) reveal(); };
+
+  const actions = { in: () => closer(0.5), out: () => closer(2), all: () => { view = all(); redraw(); }, written: () => show(0, endS, ...written) };
 
   function press(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
