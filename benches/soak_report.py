@@ -32,7 +32,7 @@ times in the table are the defaults; what is below comes of {ran}.
 | threads hammering one object, under ThreadSanitizer | `make test-threads` | the same |
 | memory that runs out at every single call for it | `test_enomem` | |
 | interrupted calls, half-harvested rings, memslots that change | `test_kvm_model` | |
-| failing calls on a process, jumping clocks, stops | `test_process_faults`, `tests/test_clocks.py` | |
+| failing calls on a process, clocks, stops | `test_process_faults`, `tests/test_clocks.py` | |
 | interrupted and short reads of a stream | `test_interrupted` | |
 | threads hammering one object of Python's | `tests/test_threads.py` | |
 | full, slow, stuck and broken disks; kills at any moment | `tests/test_trace_disk.py` | |
