@@ -32,11 +32,13 @@ times in the table are the defaults; what is below comes of {ran}.
 | threads hammering one object, under ThreadSanitizer | `make test-threads` | the same |
 | memory that runs out at every single call for it | `test_enomem` | |
 | interrupted calls, half-harvested rings, memslots that change | `test_kvm_model` | |
+| failing calls on a process, clocks, stops | `test_process_faults`, `tests/test_clocks.py` | |
 | interrupted and short reads of a stream | `test_interrupted` | |
+| threads hammering one object of Python's | `tests/test_threads.py` | |
 | full, slow, stuck and broken disks; kills at any moment | `tests/test_trace_disk.py` | |
 | statistics, windows, traces under any order of calls | `tests/test_*stateful.py` | |
 | coverage-guided fuzzing | 10 s a target (`make fuzz`) | 10 minutes a target (`FUZZ_S`) |
-| tracing a busy process with flat memory | | an hour (`SOAK_MIN`) |
+| flat memory, tracing a busy process | `tests/test_flat_memory.py` | an hour (`SOAK_MIN`) |
 
 ## Fuzzing
 

@@ -30,8 +30,8 @@ def always(n_hot, n_pages=PAGES, page_bytes=4096):
 def watched(dirty_pages, n=500, n_pages=PAGES, duration_s=0.1, **known):
     numbers = {"touched_pages": dirty_pages, "lost_pages": 0, "n_lossy": 0, "unseen_s": 0.0}
     return Observed(
-        np.full(n, duration_s), np.full(n, float(dirty_pages)), n_pages=n_pages, page_bytes=4096,
-        **(numbers | known),
+        np.full(n, duration_s), np.full(n, float(dirty_pages)), n, n * duration_s, n * dirty_pages,
+        n_pages=n_pages, page_bytes=4096, **(numbers | known),
     )  # fmt: skip
 
 

@@ -225,6 +225,14 @@ def test_reading_the_mappings_is_part_of_the_cost(files, monkeypatch):
     assert interval.end_ns - interval.collect_ns < read[0] < interval.end_ns
 
 
+def test_a_clock_that_stands_still_gives_intervals_all_the_same(files, monkeypatch):
+    monkeypatch.setattr(time, "monotonic_ns", lambda: 1000)
+    files.map((START, 10))
+    with SoftDirty(files.pid) as source:
+        intervals = [source.collect() for _ in range(3)]
+    assert [(i.start_ns, i.end_ns) for i in intervals] == [(1000, 1001), (1001, 1002), (1002, 1003)]
+
+
 def test_the_end_of_the_memory_is_the_end(files):
     files.map((START, 10))
     with SoftDirty(files.pid) as source:

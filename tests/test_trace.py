@@ -26,7 +26,7 @@ import mempattern
 from mempattern import GroupStats, Interval, Provenance, Region, errors
 from mempattern.errors import TraceError
 from mempattern.sources import Replay, Source
-from mempattern.trace import TraceReader, TraceWriter
+from mempattern.trace import TraceReader, TraceWriter, commits
 
 
 @pytest.fixture
@@ -392,6 +392,22 @@ def test_more_pages_than_any_host_has_are_refused(path):
     TraceWriter(path, (huge, Region("vga", 65)), HERE).close()
     with TraceReader(path) as trace:
         assert trace.regions[0] == huge
+
+
+def test_regions_that_grow_more_often_than_a_trace_holds_end_it(path, monkeypatch):
+    """Readably: the reader has the same limit."""
+    monkeypatch.setattr(commits, "MOST_VERSIONS", 3)
+    sizes = iter([Region("heap", 512 * n, address=1 << 30) for n in (1, 2, 3, 4, 5)])
+    intervals = make_intervals(5, growth=lambda _regions, _rng: (next(sizes),))
+    trace = TraceWriter(path, intervals[0].regions, HERE)
+    for number, interval in enumerate(intervals[:3]):
+        trace.write(interval)
+        while trace.written <= number:
+            time.sleep(0.001)
+    trace.write(intervals[3])
+    with pytest.raises(TraceError, match="more than 3 times; its first 3 intervals are safe"):
+        trace.close()
+    assert len(read_all(path)) == 3
 
 
 @pytest.mark.parametrize(

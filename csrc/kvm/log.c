@@ -3,6 +3,7 @@
  * The dirty log: KVM_GET_DIRTY_LOG alone, or with manual protect and KVM_CLEAR_DIRTY_LOG.
  * Linux Documentation/virt/kvm/api.rst, 4.8, 4.117 and 7.18; virt/kvm/kvm_main.c.
  */
+#include "../clock.h"
 #include "vm.h"
 
 #include <errno.h>
@@ -307,7 +308,7 @@ int mpat_kvm_log_collect(mpat_kvm_log *log, uint64_t *const *bitmaps, mpat_colle
         return mpat_kvm_fail(fault, -EBUSY, "collect", 0, 0);
     error = take_all(log, bitmaps, fault);
     if (!error) {
-        int64_t end_ns = mpat_now_ns();
+        int64_t end_ns = mpat_end_ns(log->last_end_ns);
 
         *out = (mpat_collection){.start_ns = log->last_end_ns,
                                  .end_ns = end_ns,

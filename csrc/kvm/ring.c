@@ -3,6 +3,7 @@
  * The dirty ring. Linux Documentation/virt/kvm/api.rst, 8.29 KVM_CAP_DIRTY_LOG_RING;
  * virt/kvm/dirty_ring.c; include/uapi/linux/kvm.h, struct kvm_dirty_gfn.
  */
+#include "../clock.h"
 #include "vm.h"
 
 #include <errno.h>
@@ -257,7 +258,7 @@ int mpat_kvm_ring_collect(mpat_kvm_ring *ring, uint64_t *const *bitmaps, mpat_co
         int64_t end_ns;
 
         move_pending(ring, bitmaps);
-        end_ns = mpat_now_ns();
+        end_ns = mpat_end_ns(ring->last_end_ns);
         *out = (mpat_collection){.start_ns = ring->last_end_ns,
                                  .end_ns = end_ns,
                                  .collect_ns = end_ns - begin_ns,
@@ -458,7 +459,7 @@ int mpat_kvm_ring_open(int vm_fd, const int *vcpu_fds, size_t n_vcpus, const mpa
         mpat_kvm_ring_close(ring);
         return error;
     }
-    ring->last_end_ns = mpat_now_ns();
+    ring->last_end_ns = mpat_end_ns(ring->last_end_ns);
     *out = ring;
     return 0;
 }

@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
 
 int mpat_kvm_fail(mpat_kvm_fault *fault, int error, const char *call, uint32_t slot, uint64_t page)
@@ -74,12 +73,4 @@ int mpat_kvm_check_memslots(const mpat_memslot *slots, size_t n_slots, mpat_kvm_
                 return mpat_kvm_fail(fault, -EEXIST, "memslots", slots[i].slot, 0);
     }
     return 0;
-}
-
-int64_t mpat_now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }

@@ -37,6 +37,4 @@ int mpat_kvm_ioctl(int fd, unsigned long request, void *argument);
 /* Fill the fault (which may be NULL) and pass the error on. */
 int mpat_kvm_fail(mpat_kvm_fault *fault, int error, const char *call, uint32_t slot, uint64_t page);
 
-int64_t mpat_now_ns(void);
-
 #endif

@@ -11,9 +11,9 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "../clock.h"
 #include "inject.h"
 #include "process.h"
 
@@ -24,21 +24,16 @@ int mpat_process_fail(mpat_process_fault *fault, int error, const char *call, ui
     return error;
 }
 
-int64_t mpat_process_now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
 int mpat_process_is_alive(const mpat_process *p)
 {
     struct pollfd ended = {.fd = p->pidfd, .events = POLLIN};
     char byte;
 
-    /* 0 bytes, and no error: the memory is gone, by exit or by exec (mem_rw, fs/proc/base.c). */
-    return poll(&ended, 1, 0) == 0 && pread(p->memory, &byte, 1, (off_t)p->address) != 0;
+    /*
+     * A signal makes even this poll fail, by EINTR, and says nothing of the target. 0 bytes, and no
+     * error: the memory is gone, by exit or by exec (mem_rw, fs/proc/base.c).
+     */
+    return poll(&ended, 1, 0) != 1 && pread(p->memory, &byte, 1, (off_t)p->address) != 0;
 }
 
 /* ---- open and close ------------------------------------------------------------------------ */
@@ -138,7 +133,7 @@ int mpat_process_open(int pid, uint32_t flags, mpat_process **out, mpat_process_
         mpat_process_close(p);
         return error;
     }
-    p->last_end_ns = mpat_process_now_ns();
+    p->last_end_ns = mpat_now_ns();
     *out = p;
     return 0;
 }

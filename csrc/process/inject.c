@@ -38,6 +38,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../clock.h"
 #include "abi.h"
 #include "filter.h"
 #include "plan.h"
@@ -71,14 +72,6 @@ struct stopped {
     int must_not_resume; /* restart_syscall(2) could be its end */
 };
 
-static int64_t now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
 static int64_t trace(long request, pid_t tid, unsigned long address, void *data)
 {
     return ptrace((enum __ptrace_request)request, tid, (void *)address, data) < 0 ? -errno : 0;
@@ -91,7 +84,7 @@ static int64_t trace(long request, pid_t tid, unsigned long address, void *data)
  */
 static int next_stop(pid_t tid, int64_t timeout_ns)
 {
-    int64_t deadline = now_ns() + timeout_ns;
+    int64_t deadline = mpat_now_ns() + timeout_ns;
     sigset_t of_children;
     int status;
 
@@ -104,7 +97,7 @@ static int next_stop(pid_t tid, int64_t timeout_ns)
             return WIFSTOPPED(status) ? status : -ESRCH;
         if (got < 0 && errno != EINTR)
             return -ESRCH;
-        int64_t left_ns = deadline - now_ns();
+        int64_t left_ns = deadline - mpat_now_ns();
         if (left_ns < 0)
             return -ETIMEDOUT;
         sigtimedwait(&of_children, NULL, &(struct timespec){.tv_nsec = WAIT_NS});
@@ -354,7 +347,7 @@ static int make_userfaultfd(const struct stopped *s, const struct mpat_plan *pla
 static int inject(const struct mpat_plan *plan, struct mpat_candidate *candidate, struct report *report)
 {
     struct stopped stopped;
-    int64_t begin_ns = now_ns();
+    int64_t begin_ns = mpat_now_ns();
     int error = stop(plan, candidate, &stopped, report), fd;
 
     if (error)
@@ -365,7 +358,7 @@ static int inject(const struct mpat_plan *plan, struct mpat_candidate *candidate
     trace(PTRACE_INTERRUPT, stopped.tid, 0, NULL);
     run_until(stopped.tid, PTRACE_CONT, is_interrupt_stop);
     release(&stopped);
-    report->stopped_ns += now_ns() - begin_ns;
+    report->stopped_ns += mpat_now_ns() - begin_ns;
     return fd;
 }
 

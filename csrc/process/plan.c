@@ -90,13 +90,20 @@ static int cost_of(int pid, int tid)
 /* Of SECCOMP_MODE_*: the calls we inject may be answered by SIGKILL or SIGSYS. */
 static int seccomp_mode(int pid, int tid)
 {
-    char path[64], text[4096], *at;
+    int mode = SECCOMP_MODE_DISABLED;
+    char path[64], *line = NULL;
+    size_t size = 0;
+    FILE *status;
 
     snprintf(path, sizeof path, "/proc/%d/task/%d/status", pid, tid);
-    if (read_file(path, text, sizeof text) <= 0)
-        return 0;
-    at = strstr(text, "\nSeccomp:");
-    return at ? atoi(at + strlen("\nSeccomp:")) : SECCOMP_MODE_DISABLED;
+    status = fopen(path, "re");
+    while (status && getline(&line, &size, status) > 0) /* that of the groups may be long */
+        if (sscanf(line, "Seccomp: %d", &mode) == 1)
+            break;
+    free(line);
+    if (status)
+        fclose(status);
+    return mode;
 }
 
 static int by_cost(const void *a, const void *b)

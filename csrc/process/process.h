@@ -31,8 +31,6 @@ struct mpat_process {
 /* Fill the fault (which may be NULL) and pass the error on. */
 int mpat_process_fail(mpat_process_fault *fault, int error, const char *call, uint64_t address);
 
-int64_t mpat_process_now_ns(void);
-
 /* Neither ended nor executing another program. */
 int mpat_process_is_alive(const mpat_process *process);
 

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../clock.h"
 #include "process.h"
 
 #define N_HUGE 64
@@ -310,7 +311,7 @@ int mpat_process_protect(mpat_process *p, const mpat_mapping *mappings, size_t n
         return mpat_process_fail(fault, -EBUSY, "protect", 0);
     *huge_bytes = 0;
     error = protect_all(p, mappings, n_mappings, huge_bytes, fault);
-    p->last_end_ns = mpat_process_now_ns();
+    p->last_end_ns = mpat_now_ns();
     atomic_flag_clear(&p->busy);
     return error;
 }
@@ -337,7 +338,7 @@ int mpat_process_collect(mpat_process *p, const mpat_mapping *mappings, size_t n
                          const uint64_t *region_pages, uint64_t *const *bitmaps, size_t n_regions,
                          mpat_process_collection *out, mpat_process_fault *fault)
 {
-    int64_t begin_ns = mpat_process_now_ns();
+    int64_t begin_ns = mpat_now_ns();
     mpat_process_collection now = {0};
     int error;
 
@@ -355,7 +356,7 @@ int mpat_process_collect(mpat_process *p, const mpat_mapping *mappings, size_t n
         p->lost_pages += now.written_pages; /* taken, and not handed on */
     } else {
         now.start_ns = p->last_end_ns;
-        now.end_ns = p->last_end_ns = mpat_process_now_ns();
+        now.end_ns = p->last_end_ns = mpat_end_ns(now.start_ns);
         now.collect_ns = now.end_ns - begin_ns;
         now.lost_pages += p->lost_pages;
         p->lost_pages = 0;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The stream as callers have it: read from a socket, and its passes taken. */
+#include "../clock.h"
 #include "ramstream.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <time.h>
 
 #define BUFFER_BYTES ((size_t)256 << 10) /* what a socket holds, and fits into a cache */
 
@@ -52,13 +52,6 @@ static void tell(const mpat_ramstream *s, mpat_ramstream_state *out)
     out->untaken = s->passes.ended.n_passes;
 }
 
-static int64_t clock_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
 static int receive(mpat_ramstream *s, int socket)
 {
     ssize_t n;
@@ -87,7 +80,7 @@ static int read_on(mpat_ramstream *s, int socket)
         if (s->from == s->to)
             err = receive(s, socket);
         if (err == 0)
-            err = mpat_ramstream_parse(s, s->buffer + s->from, s->to - s->from, clock_ns(), &n_used);
+            err = mpat_ramstream_parse(s, s->buffer + s->from, s->to - s->from, mpat_now_ns(), &n_used);
         s->from += n_used;
     }
     /* QEMU holds the guest until it knows what became of it. */

@@ -10,6 +10,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <linux/futex.h>
 #include <linux/seccomp.h>
 #include <poll.h>
@@ -796,9 +797,13 @@ static void test_killed_tracer(void)
 /* Only the calls of seccomp's strict mode from here on. */
 static int filtered(const struct child *child, const void *argument)
 {
+    static gid_t groups[1000];
     char byte;
 
     (void)argument;
+    for (gid_t i = 0; i < 1000; i++)
+        groups[i] = 1000000000 + i;
+    (void)setgroups(1000, groups); /* with root's rights: a status file of many lines and long ones */
     say_ready(child);
     prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT);
     while (read(child->go[0], &byte, 1) > 0)

@@ -29,7 +29,7 @@ def doubt(observed: Observed, migrations: Migrations, limit_s: float, *, ends: b
     missing = (
         (observed.unseen_s, _MOST_UNSEEN * observed_s,
          f"{format_duration(observed.unseen_s)} between its intervals were not observed"),
-        (observed.lost_pages * ends, _MOST_LOST * float(pages.sum()),
+        (observed.lost_pages * ends, _MOST_LOST * observed.dirtied_pages,
          f"at least {observed.lost_pages} dirty pages are missing from it"),
         (observed.is_coarse and not ends, 0,
          f"its pages are {observed.page_bytes >> 20} MiB large, and of one QEMU sends only the "

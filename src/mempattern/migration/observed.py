@@ -13,10 +13,18 @@ _LARGEST_PAGE = 1 << 16
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Observed:
-    """What a verdict on a migration can rest on; arrays have the shape (n_intervals,)."""
+    """What a verdict on a migration can rest on.
+
+    Arrays have the shape (n,), one number an interval: of all intervals, or of a sample of them.
+    """
 
     durations_s: npt.NDArray[np.float64]
     dirty_pages: npt.NDArray[np.float64]
+    n_intervals: int
+    duration_s: float
+    """Of all intervals together."""
+    dirtied_pages: float
+    """Dirty pages summed over all intervals."""
     touched_pages: int
     """Distinct ones of all intervals."""
     n_pages: int
@@ -34,12 +42,7 @@ class Observed:
         return self.page_bytes > _LARGEST_PAGE
 
     def __len__(self) -> int:
-        return len(self.durations_s)
-
-    @property
-    def duration_s(self) -> float:
-        """Of all intervals together."""
-        return float(self.durations_s.sum())
+        return self.n_intervals
 
     @property
     def usual_s(self) -> float:

@@ -168,6 +168,9 @@ class Recording:
         return Observed(
             durations_s=np.diff(self.edges_s),
             dirty_pages=self.dirty_pages,
+            n_intervals=len(self.dirty_pages),
+            duration_s=float(self.edges_s[-1]),
+            dirtied_pages=float(self.dirty_pages.sum()),
             touched_pages=self.touched_pages,
             n_pages=self.n_pages,
             lost_pages=self.lost_pages,

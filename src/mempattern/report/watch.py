@@ -17,6 +17,7 @@ from mempattern.history import DirtyHistory
 from mempattern.interval import Interval, Provenance
 from mempattern.regions import GROUP_PAGES, Region
 from mempattern.report.observations import BANDWIDTH_BPS, DOWNTIME_LIMIT_S, Observations
+from mempattern.report.reservoir import Reservoir
 from mempattern.report.target import UNKNOWN, Target
 from mempattern.stats import GroupStats
 
@@ -105,7 +106,9 @@ class Totals:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Summary:
-    """All intervals together. Pages and bytes are exact."""
+    """All intervals together. Pages and bytes are exact; `collect_median_s` is of the intervals
+    that a `Reservoir` keeps.
+    """
 
     target: Target
     n_intervals: int
@@ -178,13 +181,12 @@ class Watch:
     total: Totals = field(init=False, default_factory=Totals)
     _by_region: dict[str, Totals] = field(init=False, default_factory=dict)
     _touched_bytes: int = field(init=False, default=0)
-    _collect_s: list[float] = field(init=False, default_factory=list)
     _collect_ns: int = field(init=False, default=0)
     _first_ns: int | None = field(init=False, default=None)
     _end_ns: int = field(init=False, default=0)
     _duration_ns: int = field(init=False, default=0)
-    _durations_s: list[float] = field(init=False, default_factory=list)
-    _dirty_pages: list[int] = field(init=False, default_factory=list)
+    _longest_collect_ns: int = field(init=False, default=0)
+    _intervals: Reservoir = field(init=False, default_factory=lambda: Reservoir(3))
     _lost_pages: int = field(init=False, default=0)
     _peak: tuple[float, float] = field(init=False, default=(0.0, 0.0))
 
@@ -244,14 +246,13 @@ class Watch:
     def _count(self, interval: Interval, seen: Seen, active: dict[str, Activity]) -> None:
         self._duration_ns += interval.end_ns - interval.start_ns
         self._collect_ns += interval.collect_ns
-        self._collect_s.append(interval.collect_ns / 1e9)
+        self._longest_collect_ns = max(self._longest_collect_ns, interval.collect_ns)
         self._lost_pages += interval.lost_pages
         self.total.add(seen)
         for name, activity in active.items():
             self._by_region.setdefault(name, Totals()).add(activity.seen)
             self._touched_bytes += activity.seen.fresh_pages * activity.region.page_bytes
-        self._durations_s.append(interval.duration_s)
-        self._dirty_pages.append(seen.dirty_pages)
+        self._intervals.put(interval.duration_s, seen.dirty_pages, interval.collect_ns / 1e9)
         self._end_ns = interval.end_ns
 
     def _n_groups(self) -> int:
@@ -274,13 +275,17 @@ class Watch:
         self._join()
         same_size = len({region.page_bytes for region in self.regions}) == 1
         span_ns = self._end_ns - self._first_ns if self._first_ns is not None else 0
+        durations_s, dirty_pages, _ = self._intervals.columns()
         return Observations(
             windows=self.distinct.windows(),
             curve=self.distinct.curve() if same_size and self.distinct.n_intervals else None,
             pattern=self.detector.pattern(),
             observed=Observed(
-                durations_s=np.array(self._durations_s),
-                dirty_pages=np.array(self._dirty_pages, np.float64),
+                durations_s=durations_s,
+                dirty_pages=dirty_pages,
+                n_intervals=self.stats.n_intervals,
+                duration_s=self._duration_ns / 1e9,
+                dirtied_pages=self.total.dirty_pages,
                 touched_pages=self.total.fresh_pages,
                 n_pages=sum(region.n_pages for region in self.regions),
                 lost_pages=self._lost_pages,
@@ -309,6 +314,7 @@ class Watch:
         hot_of = max(1, len(self.history))
         hot_at_least = max(1, hot_of * 3 // 4)
         hot = self.history.hot_pages(hot_at_least)
+        _, _, collect_s = self._intervals.columns()
         return Summary(
             target=self.target,
             n_intervals=self.stats.n_intervals,
@@ -329,8 +335,8 @@ class Watch:
             hot_of=hot_of,
             hot_groups=self._hot_groups(5),
             collect_s=self._collect_ns / 1e9,
-            collect_median_s=float(np.median(self._collect_s)) if self._collect_s else 0.0,
-            collect_max_s=max(self._collect_s, default=0.0),
+            collect_median_s=float(np.median(collect_s)) if collect_s.size else 0.0,
+            collect_max_s=self._longest_collect_ns / 1e9,
             stats_bytes=self.stats.n_bytes + self.history.n_bytes + self.distinct.n_bytes,
             kernel=kernels.active(),
             provenance=self.provenance,

@@ -75,7 +75,8 @@ class SoftDirty(ProcessSource):
         bitmaps = self._read_bitmaps()
         self.check_alive()
         self._clear()
-        start_ns, self._end_ns = self._end_ns, time.monotonic_ns()
+        start_ns = self._end_ns
+        self._end_ns = max(time.monotonic_ns(), start_ns + 1)  # a clock's ticks may be coarse
         return Interval(
             index=next(self.indices),
             start_ns=start_ns,

@@ -11,11 +11,12 @@ from contextlib import closing, suppress
 from pathlib import Path
 from queue import SimpleQueue
 
+from mempattern.errors import TraceError
 from mempattern.interval import Interval
 from mempattern.regions import Region
 from mempattern.trace.blobs import Packer, count_dirty
 from mempattern.trace.create import is_busy
-from mempattern.trace.schema import put_region
+from mempattern.trace.schema import MOST_VERSIONS, put_region
 
 _QUEUE_BYTES = 256 << 20
 """Of bitmaps that wait or are being written; one interval may always wait."""
@@ -199,6 +200,8 @@ class Commits:
         if was != region:
             if first_interval != position:  # or it grew before there was any interval
                 number = self._n_versions
+                if number >= MOST_VERSIONS:
+                    raise TraceError(f"its regions came or grew more than {MOST_VERSIONS} times")
                 self._n_versions += 1
             put_region(database, number, position, region)
             self._versions[region.name] = (number, position, region)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import mempattern
 from mempattern._closing import Closing
+from mempattern._results import busy
 from mempattern.errors import ClosedError, RegionError, TraceError
 from mempattern.interval import Interval, Provenance
 from mempattern.regions import Region, check_regions
@@ -28,7 +31,8 @@ class TraceWriter(Closing):
 
     `write` never waits: intervals are queued, up to 256 MiB of bitmaps, and a thread compresses and
     commits those that wait together. When the disk cannot keep up, intervals are dropped whole; the
-    file says how many and where. One thread at a time; not for a forked child.
+    file says how many and where. One thread at a time: a second one gets `BusyError`, and nothing
+    of it is written. Not for a forked child.
 
     `regions` are those of the source as it starts, and of the last interval written from then on;
     `meta` are facts to keep, printable text by name. With `force` an existing file is replaced,
@@ -51,6 +55,7 @@ class TraceWriter(Closing):
         self.regions: tuple[Region, ...] = check_regions(regions)
         check_total(self.regions)
         self.provenance = provenance
+        self._lock = threading.Lock()
         self._last_index = -1
         self._last_end_ns: int | None = None
         check_text("a source", provenance.source, provenance.granularity, *provenance.blind_spots)
@@ -81,22 +86,26 @@ class TraceWriter(Closing):
         """Append one interval, whole or not at all, without waiting for the disk.
 
         Its bitmaps must not change any more. Raises `TraceError` for an interval that is not the
-        source's next, or if an earlier one could not be written; `ClosedError`.
+        source's next, or if an earlier one could not be written; `ClosedError`, `BusyError`.
         """
-        self._check_open()
-        self._check_next(interval)
-        self._commits.offer(interval)
-        self.regions = interval.regions
-        self._last_index, self._last_end_ns = interval.index, interval.end_ns
+        with self._alone():
+            self._check_open()
+            self._check_next(interval)
+            self._commits.offer(interval)
+            self.regions = interval.regions
+            self._last_index, self._last_end_ns = interval.index, interval.end_ns
 
     def add_facts(self, meta: Mapping[str, str]) -> None:
         """Facts that are known only later, under names not used yet.
 
         Raises `TraceError` for what a trace does not hold, or if an earlier interval could not be
-        written; `ClosedError`.
+        written; `ClosedError`, `BusyError`.
         """
+        with self._alone():
+            self._add_facts(dict(meta))
+
+    def _add_facts(self, facts: dict[str, str]) -> None:
         self._check_open()
-        facts = dict(meta)
         for key, value in facts.items():
             check_text("meta", key, value)
             if key in self._fact_names:
@@ -107,6 +116,16 @@ class TraceWriter(Closing):
             raise TraceError(f"{self.path}: a trace holds up to {MOST_FACTS} facts")
         self._fact_names |= set(facts)
         self._commits.add_facts(facts)
+
+    @contextmanager
+    def _alone(self) -> Generator[None]:
+        """What is checked must still hold when it is queued: the file keeps the order."""
+        if not self._lock.acquire(blocking=False):
+            raise busy("this TraceWriter")
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def _check_open(self) -> None:
         if not self._end.alive:
