@@ -31,7 +31,7 @@ times in the table are the defaults; what is below comes of {ran}.
 | C tests under AddressSanitizer and UndefinedBehaviorSanitizer | all (`make test-c`) | |
 | threads hammering one object, under ThreadSanitizer | `make test-threads` | the same |
 | memory that runs out at every single call for it | `test_enomem` | |
-| interrupted calls, half-harvested rings, memslots that change | `test_kvm_log`, `test_kvm_ring` | |
+| interrupted calls, half-read rings, memslots that change | `test_kvm_log`, `test_kvm_ring` | |
 | interrupted and short reads of a stream | `test_interrupted` | |
 | full, slow, stuck and broken disks; kills at any moment | `tests/test_trace_disk.py` | |
 | statistics, windows, traces under any order of calls | `tests/test_*stateful.py` | |

@@ -6,8 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from recordings import PROVENANCE, hot, idle, intervals
-from scripted import Scripted, use
-from test_trace_command import ME, trace_json
+from scripted import ME, Scripted, trace_json, use
 
 import mempattern.sources
 from mempattern.classify.kinds import Kind
