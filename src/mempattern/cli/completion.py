@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import cast
 
 from mempattern.cli.arguments import Parser
 
@@ -53,7 +54,8 @@ def _complete_files(parser: argparse.ArgumentParser) -> None:
 
     for action in parser._actions:
         if isinstance(action.choices, dict):  # a command each
-            for command in action.choices.values():
+            parsers = cast("dict[str, argparse.ArgumentParser]", action.choices)
+            for command in parsers.values():
                 _complete_files(command)
         elif action.type is Path or "FILE" in str(action.metavar):
             action.complete = shtab.FILE  # type: ignore[attr-defined]
