@@ -201,7 +201,8 @@ soak: $(VENV)/ready | fuzzers
 
 lint: $(VENV)/ready
 	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation -e '.[lint]'
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/basedpyright
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy \
+	&& $(BIN)/mypy --config-file benches/mypy.ini && $(BIN)/basedpyright
 	@mkdir -p build
 	@PYTHONPATH=src $(BIN)/basedpyright --verifytypes mempattern --ignoreexternal >build/types.txt \
 	|| { cat build/types.txt; exit 1; }

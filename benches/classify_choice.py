@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from migration_data import Run as Recorded
@@ -161,7 +162,7 @@ def dirty_bytes(interval: Interval) -> int:
     )
 
 
-def verdicts(run: Run, watching: bool, **parameters: float) -> list[Verdict]:
+def verdicts(run: Run, watching: bool, **parameters: Any) -> list[Verdict]:
     """After each of the first iterations."""
     mp = MP(run.bandwidth_Bps, run.limit_s, **parameters)
     stats = GroupStats(run.iterations[0][0].regions)
@@ -184,7 +185,7 @@ class Score:
     wrong: list[str]
 
     @classmethod
-    def of(cls, runs: list[Run], watching: bool, **parameters: float) -> Score:
+    def of(cls, runs: list[Run], watching: bool, **parameters: Any) -> Score:
         counts: list[Counter[tuple[bool, bool | None]]] = [Counter() for _ in range(LOOK_AT)]
         losses, wrong = [], []
         for run in runs:

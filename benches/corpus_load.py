@@ -163,7 +163,7 @@ def numpy_analysis() -> None:
         del sample, spectrum, smooth
 
 
-KINDS = {
+KINDS: dict[str, Callable[..., None]] = {
     "redis-updates": redis_updates,
     "redis-fills": redis_fills,
     "memcached": memcached,

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from mempattern.cli import attach
@@ -69,7 +70,7 @@ def wait_for(what: Callable[[], bool], process: subprocess.Popen[bytes], log: Pa
         over = "ended" if process.poll() is not None else "is not ready"
         if over == "ended" or time.monotonic() > deadline:
             said = log.read_text(errors="replace").split("\n")
-            raise RuntimeError(f"{process.args[-1]} {over}: {' | '.join(said[-4:])}")
+            raise RuntimeError(f"{process.args!r} {over}: {' | '.join(said[-4:])}")
         time.sleep(0.05)
 
 
@@ -105,10 +106,13 @@ def install(packages: tuple[str, ...]) -> dict[str, str]:
         if os.geteuid() or shutil.which("apt-get") is None:
             raise RuntimeError(f"needs packages of Debian: sudo {shlex.join(words)}")
         environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "env": environment}
-        if subprocess.run(words, check=False, **quiet).returncode:
-            subprocess.run(["apt-get", "update", "-qq"], check=False, **quiet)
-            if subprocess.run(words, check=False, **quiet).returncode:
+        run = partial(
+            subprocess.run, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            env=environment,
+        )  # fmt: skip
+        if run(words).returncode:
+            run(["apt-get", "update", "-qq"])
+            if run(words).returncode:
                 raise RuntimeError(f"cannot install {', '.join(missing)}")
     return {package: version or _version(package) for package, version in versions.items()}
 

@@ -53,9 +53,10 @@ class Migration:
 def load(path: str | Path) -> list[Migration]:
     table = json.loads(Path(path).read_text())
     names = [field.name for field in fields(Outcome)]
-    found: dict[tuple[Any, ...], Migration] = {}
+    found: dict[tuple[str, str, float, float], Migration] = {}
     for number in range(len(table["policy"])):
-        key = tuple(table[name][number] for name in ("set", "trace", "bandwidth_Bps", "ceiling_s"))
+        link = table["bandwidth_Bps"][number], table["ceiling_s"][number]
+        key = (table["set"][number], table["trace"][number], *link)
         values = {name: _number(table[name][number]) for name in names}
         migration = found.setdefault(key, Migration(*key, {}))
         migration.outcomes[values["policy"]] = Outcome(**values)

@@ -36,7 +36,7 @@ def evaluate(run: Run) -> dict[str, Any]:
         "geometric series": models.geometric(run, curve),
         "QEMU expected-downtime": models.qemus_own(run),
     }
-    actual = {"converges": run.completed}
+    actual: dict[str, float] = {"converges": run.completed}
     if run.completed:
         actual |= {
             "total_s": run.total_s, "sent_bytes": run.sent_bytes, "downtime_s": run.downtime_s,

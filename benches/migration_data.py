@@ -112,7 +112,10 @@ def while_it_ran(run: Run) -> Ran:
         (min(interval.end_ns, run.started_ns) - interval.start_ns) / 1e9
         for interval in intervals if interval.start_ns < run.started_ns
     )  # fmt: skip
-    zero = zeros_by_group(recording.until(start_s), run.nonzero_pages)
+    before = recording.until(start_s)
+    if before is None:
+        raise ValueError(f"{run.case} was not traced before it migrated")
+    zero = zeros_by_group(before, run.nonzero_pages)
     return Ran(recording, start_s, zero)
 
 

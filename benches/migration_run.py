@@ -133,14 +133,16 @@ async def migrate(case: Case, source: Path, tracing: Tracing) -> dict[str, Any]:
         async for event in listener:
             now = time.monotonic_ns()
             tracing.now.set()
-            info = await client.execute("query-migrate")
-            passes.append({"ns": now, "pass": event["data"]["pass"], **said(info)})
+            info: Any = await client.execute("query-migrate")
+            data: Any = event["data"]
+            passes.append({"ns": now, "pass": data["pass"], **said(info)})
 
     with client.listener("MIGRATION_PASS") as listener:
         taking = asyncio.create_task(take(listener))
         started = time.monotonic_ns()
         await client.execute("migrate", {"uri": f"tcp:127.0.0.1:{PORT}"})
         cancelled = False
+        info: Any
         while True:
             info = await client.execute("query-migrate")
             polls.append({"ns": time.monotonic_ns(), **said(info)})
@@ -155,11 +157,12 @@ async def migrate(case: Case, source: Path, tracing: Tracing) -> dict[str, Any]:
             await asyncio.sleep(POLL_S)
         ended = time.monotonic_ns()
         taking.cancel()
-    version = (await client.execute("query-version"))["qemu"]
-    running = (await client.execute("query-status"))["status"]
+    version: Any = await client.execute("query-version")
+    running: Any = await client.execute("query-status")
     await client.disconnect()
     return {"started_ns": started, "ended_ns": ended, "passes": passes, "polls": polls,
-            "result": info, "qemu": version, "source_status": running}  # fmt: skip
+            "result": info, "qemu": version["qemu"],
+            "source_status": running["status"]}  # fmt: skip
 
 
 def record(case: Case, directory: Path) -> None:

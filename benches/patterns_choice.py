@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +48,7 @@ SETS = {
 @dataclass
 class Case:
     what: str
-    sources: list[tuple[str, object, float, int]]
+    sources: Sequence[tuple[str, Steps | Phased, float, int]]
     """Region, steps, steps a second, first page."""
     regions: tuple[Region, ...]
     durations_s: np.ndarray
@@ -95,7 +95,8 @@ class Draw:
         if most < 2 or self.rate * self.mean_s < 100:
             return None
         phase = int(self.rate * self.mean_s * rng.uniform(2, most))
-        turns = Phased(*(self.steps(p, stream=i) for i, p in enumerate(patterns)), phase)
+        one, other = (self.steps(p, stream=i) for i, p in enumerate(patterns))
+        turns = Phased(one, other, phase)
         sources = [("ram", turns, self.rate, self.first)]
         what = "phased " + "/".join(sorted(patterns))
         return Case(what, sources, (self.ram,), self.durations_s, 2 * phase / self.rate)
@@ -118,7 +119,7 @@ def run(case: Case) -> tuple[Kind | None, PatternDetector]:
     stats = GroupStats(case.regions)
     detector = PatternDetector(stats)
     done, end_s, start_ns = [0] * len(case.sources), 0.0, 1
-    dirty = [[] for _ in case.sources]
+    dirty: list[list[np.ndarray]] = [[] for _ in case.sources]
     for index, duration_s in enumerate(case.durations_s):
         end_s += duration_s
         pages = {region.name: np.zeros(region.n_pages, bool) for region in case.regions}
@@ -145,7 +146,11 @@ def truth(case: Case, dirty: list[list[np.ndarray]]) -> Kind | None:
         n_dirty = np.mean([pages.size for pages in dirty[0]])
         return Kind.PHASED if n_dirty >= 50 else None
     kinds = []
-    patterns = [what] if what in TRUTH else [s.pattern for _, s, _, _ in case.sources]
+    patterns = (
+        [what]
+        if what in TRUTH
+        else [s.pattern for _, s, _, _ in case.sources if isinstance(s, Steps)]
+    )
     for pattern, intervals in zip(patterns, dirty, strict=True):
         last = intervals[-64:]
         distinct = np.unique(np.concatenate(last)).size

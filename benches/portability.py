@@ -78,8 +78,11 @@ def python_tests(interpreter: list[str | Path], name: str) -> dict[str, Any]:
 def find_python(version: str) -> tuple[Path, str] | None:
     """An interpreter of that version which runs, from PATH or pyenv, and its whole version."""
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
-    found = [shutil.which(f"python{version}"), *pyenv.glob(f"versions/{version}.*/bin/python3")]
-    for candidate in filter(None, found):
+    found: list[str | Path | None] = [
+        shutil.which(f"python{version}"),
+        *pyenv.glob(f"versions/{version}.*/bin/python3"),
+    ]
+    for candidate in (each for each in found if each):
         whole = answer(
             candidate, "-c", "import ssl, venv, platform as p; print(p.python_version())"
         )
@@ -109,8 +112,10 @@ def arm64_python() -> list[str | Path]:
         "--include=python3", release[1], debian)  # fmt: skip
     for package in sorted(debian.glob("var/cache/apt/archives/*.deb")):
         run("dpkg-deb", "-x", package, system)
-    python = ["qemu-aarch64-static", "-L", system, "-E", f"PYTHONPATH={system / 'site'}",
-              system / "usr/bin/python3"]  # fmt: skip
+    python: list[str | Path] = [
+        "qemu-aarch64-static", "-L", system, "-E", f"PYTHONPATH={system / 'site'}",
+        system / "usr/bin/python3",
+    ]  # fmt: skip
     version = answer(*python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])")
 
     wheels = BUILD / "wheels"

@@ -85,7 +85,8 @@ def _wrong(here: Memory, source: Memory, n_pages: int, pages: NDArray[np.int64])
         return f"there are {n_writes} page writes, and the source did {n_before}"
     if words[:, 1:].any():
         return "pages hold what was never written there"
-    if not np.array_equal(*(each.words(_FILL_START, _FILL_BYTES) for each in (here, source))):
+    filled, was = (each.words(_FILL_START, _FILL_BYTES) for each in (here, source))
+    if not np.array_equal(filled, was):
         return "memory that nobody writes has changed"
     return ""
 

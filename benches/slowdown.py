@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
 from mempattern.microvm import guest_path
 from mempattern.qemu.qmp import QMP
 from mempattern.qemu.ram import guest_ram_blocks
+from mempattern.qemu.replies import as_object
 
 ROUNDS = 7
 RUN_S = 4.0
@@ -112,7 +114,8 @@ def calc_dirty_rate(pid: int, socket: Path) -> Iterator[None]:
         with QMP(socket, pid, timeout_s=60) as session:
             while not done.is_set():
                 session.execute("calc-dirty-rate", **{"calc-time": 1, "mode": "dirty-bitmap"})
-                while session.execute("query-dirty-rate")["status"] != "measured":
+                command = "query-dirty-rate"
+                while as_object(command, session.execute(command)).get("status") != "measured":
                     time.sleep(0.02)
 
     with ThreadPoolExecutor(1) as pool:
@@ -125,7 +128,7 @@ def calc_dirty_rate(pid: int, socket: Path) -> Iterator[None]:
 
 
 def ways_of(pid: int) -> Ways:
-    return {name: lambda i=interval_s: traced(pid, i) for name, interval_s in TRACED.items()}
+    return {name: partial(traced, pid, interval_s) for name, interval_s in TRACED.items()}
 
 
 # ---- redis-server -----------------------------------------------------------------------------
@@ -187,7 +190,7 @@ def guest(accel: str, socket: Path) -> Iterator[int]:
     )  # fmt: skip
     try:
         wait_until(socket.exists, process)
-        wait_until(lambda: counters(process.pid).any(), process)
+        wait_until(lambda: bool(counters(process.pid).any()), process)
         yield process.pid
     finally:
         process.kill()
@@ -226,7 +229,7 @@ def wait_until(is_so: Callable[[], bool], process: subprocess.Popen[bytes]) -> N
     deadline = time.monotonic() + 60
     while not is_so():
         if process.poll() is not None or time.monotonic() > deadline:
-            raise SystemExit(f"{process.args[0]} did not come up")
+            raise SystemExit(f"{process.args!r} did not come up")
         time.sleep(0.05)
 
 

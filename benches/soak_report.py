@@ -31,7 +31,7 @@ times in the table are the defaults; what is below comes of {ran}.
 | C tests under AddressSanitizer and UndefinedBehaviorSanitizer | all (`make test-c`) | |
 | threads hammering one object, under ThreadSanitizer | `make test-threads` | the same |
 | memory that runs out at every single call for it | `test_enomem` | |
-| interrupted calls, half-harvested rings, memslots that change | `test_kvm_model` | |
+| interrupted calls, half-read rings, memslots that change | `test_kvm_log`, `test_kvm_ring` | |
 | failing calls on a process, clocks, stops | `test_process_faults`, `tests/test_clocks.py` | |
 | interrupted and short reads of a stream | `test_interrupted` | |
 | threads hammering one object of Python's | `tests/test_threads.py` | |

@@ -13,10 +13,12 @@ from pathlib import Path
 from rich.console import Console
 
 from mempattern.cli.demo import recorded_labels, sample_path
+from mempattern.interval import Interval
 from mempattern.report.live import LiveView
 from mempattern.report.target import Target
 from mempattern.report.watch import Watch
 from mempattern.sources import Replay
+from mempattern.trace import TraceReader
 
 HERE = Path(__file__).parent
 EVERY = 3
@@ -24,7 +26,11 @@ WIDTH = 150
 
 
 def draw(
-    picture: Path, trace: Path, command: str, what: str, labels: Callable[[Replay], object] | None
+    picture: Path,
+    trace: Path,
+    command: str,
+    what: str,
+    labels: Callable[[TraceReader], Callable[[Interval], str]] | None,
 ) -> None:
     console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
     with Replay(trace) as source:

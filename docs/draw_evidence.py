@@ -6,11 +6,13 @@ python docs/draw_evidence.py
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 
 HERE = Path(__file__).parent
@@ -58,7 +60,9 @@ def draw(migrations: list[Migration], picture: Path) -> None:
     print(f"wrote {picture}")
 
 
-def spread(axis: Axes, row: int, values: object, colour: str) -> None:
+def spread(
+    axis: Axes, row: int, values: Sequence[float] | npt.NDArray[np.float64], colour: str
+) -> None:
     low, middle, high = np.quantile(values, [0.1, 0.5, 0.9])
     axis.plot([low, high], [row, row], color=colour, linewidth=2, solid_capstyle="butt", alpha=0.5)
     axis.plot([middle], [row], "o", color=colour, markersize=6)

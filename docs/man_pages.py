@@ -91,7 +91,7 @@ def _with_value(option: argparse.Action) -> str:
 
 
 def _argument(action: argparse.Action) -> Iterator[str]:
-    if isinstance(action.choices, dict):  # the commands, each with a page of its own
+    if isinstance(action, argparse._SubParsersAction):  # the commands, each with its own page
         for choice in action._choices_actions:
             yield from (".TP", f".B {_text(choice.dest)}", *_paragraph(choice.help or ""))
         return

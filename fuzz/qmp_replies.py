@@ -27,7 +27,7 @@ with atheris.instrument_imports(include=["mempattern"]):
 REAL = json.loads((Path(__file__).parent / "qmp_replies.json").read_text())
 RAM_AT = int(REAL["gpa2hva 0x0"].split()[-1], 16)
 RAM = Mapping(RAM_AT, RAM_AT + (64 << 20), "rw-p", 0, 0, "", 4096)
-VALUES = (
+VALUES: tuple[Any, ...] = (
     None, True, -1, 0, 1, 2**63, 2**70, 0.5, float("inf"), float("nan"), "", "x", "\0", "\ud800",
     "9" * 5000, [], [None], {}, {"x": 1}, [[]],
 )  # fmt: skip

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from target import Target
 
 sys.path.append(str(Path(__file__).parent.parent / "benches"))
 import instructions
@@ -158,6 +159,13 @@ def uffd():
     """Skips where the kernel cannot follow another process's writes."""
     if problem := _uffd_problem():
         pytest.skip(problem)
+
+
+@pytest.fixture
+def target():
+    """A process to trace."""
+    with Target() as process:
+        yield process
 
 
 @pytest.fixture

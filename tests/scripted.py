@@ -7,6 +7,8 @@ Run as a program, it is mempattern-trace with such a source in place of the one 
 With N_INTERVALS 0 the script never ends.
 """
 
+import json
+import os
 import sys
 import time
 from itertools import count
@@ -21,6 +23,9 @@ from mempattern.regions import Region
 from mempattern.sources import Source
 
 PROVENANCE = Provenance("scripted", ("writes of a device",), "a page, or a huge page when split")
+FAST = ["--interval", "0.01"]
+ME = str(os.getpid())
+SCRIPTED = [sys.executable, __file__]
 STEP = 512 * 4096  # regions grow downwards by this
 
 
@@ -94,6 +99,14 @@ def use(source, monkeypatch=None):
     else:
         monkeypatch.setattr(attach, "open_source", open_source)
     return source
+
+
+def trace_json(capsys, *arguments):
+    """Exit code, the intervals' objects, the summary's, and what was said on stderr."""
+    code = trace.main([*FAST, "--json", *arguments])
+    said = capsys.readouterr()
+    *lines, summary = map(json.loads, said.out.splitlines())
+    return code, lines, summary, said.err
 
 
 if __name__ == "__main__":

@@ -535,7 +535,7 @@ def test_descriptors_of_the_vmm_stay_open(vm):
 
 
 def test_an_overflow_is_an_error_of_its_own():
-    """A real ring cannot be made to overflow; test_kvm_model.c has the counting."""
+    """A real ring cannot be made to overflow; test_kvm_ring.c has the counting."""
     fault = kvm_source.ffi.new("mpat_kvm_fault *")
     error = kvm_source._error(-errno.EOVERFLOW, fault, "collecting dirty pages")
     assert isinstance(error, RingOverflowError)

@@ -74,7 +74,7 @@ def test_what_a_real_qemu_answered():
     ],
 )
 def test_what_makes_no_sense_is_an_error_that_names_it(command, said):
-    with pytest.raises(QMPError, match=r"QEMU (answered|lists)|`query-migrate` returned"):
+    with pytest.raises(QMPError, match=r"QEMU (answered|lists)"):
         asyncio.run(use_all(Session(command, said)))
 
 
@@ -102,5 +102,5 @@ def test_settings_that_make_no_sense_are_not_changed(command, said):
 
 
 def test_a_number_too_large_for_any_integer():
-    with pytest.raises(QMPError, match="makes no sense"):
+    with pytest.raises(QMPError, match="setup-time inf"):
         Figures.of({"setup-time": 1e400})

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from target import PAGE, Target
+from traced import addresses
 
 from mempattern.errors import ClosedError, ProcessEnded, ProcessError
 from mempattern.interval import Provenance
@@ -155,14 +156,6 @@ def files(tmp_path, monkeypatch):
     monkeypatch.setattr(process, "page_sizes", lambda pid: {})
     monkeypatch.setattr(soft_dirty, "works", lambda: True)
     return fake
-
-
-def addresses(interval):
-    return {
-        region.address + int(page) * region.page_bytes
-        for region in interval.regions
-        for page in interval.pages(region.name)
-    }
 
 
 def test_exactly_the_pages_whose_bits_are_set(files):

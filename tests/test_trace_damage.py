@@ -9,14 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from traces import (
-    VGA,
-    assert_same,
-    change,
-    make_intervals,
-    read_all,
-    write,
-)
+from traces import VGA, assert_same, change, make_intervals, read_all, write
 
 from mempattern import Region
 from mempattern.errors import TraceError

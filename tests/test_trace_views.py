@@ -14,8 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
-from scripted import Scripted
-from test_trace_command import FAST, ME, SCRIPTED
+from scripted import FAST, ME, SCRIPTED, Scripted
 
 from mempattern.interval import Interval, Provenance
 from mempattern.regions import Region

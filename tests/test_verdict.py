@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from recordings import PROVENANCE, hot, idle, intervals
-from scripted import Scripted, use
-from test_trace_command import ME, trace_json
+from scripted import ME, Scripted, trace_json, use
 
 import mempattern.sources
 from mempattern.classify.kinds import Kind

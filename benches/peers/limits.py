@@ -79,4 +79,4 @@ def trace_read(case: Case) -> Run:
 def _write(case: Case, file: Scratch) -> Any:
     with file.path.open("wb") as stream:
         for words in case.bitmaps:
-            stream.write(words)
+            stream.write(words.data)

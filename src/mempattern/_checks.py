@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from numbers import Real
-
-import numpy as np
+from numbers import Integral, Real
 
 from mempattern.errors import UsageError
 
 
 def whole_number(value: object, low: int, high: int) -> int | None:
     """The value as an int if it is a whole number from low to high, else None."""
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
-        return None
-    return int(value) if low <= value <= high else None
+    if type(value) is int or (isinstance(value, Integral) and not isinstance(value, bool)):
+        number = int(value)
+        return number if low <= number <= high else None
+    return None
 
 
 def positive(name: str, value: object, unit: str) -> float:

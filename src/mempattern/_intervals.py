@@ -37,7 +37,9 @@ def lend_all(
     return ffi.new(_POINTERS, lent), lent
 
 
-def _check_names(bitmaps: object, regions: tuple[Region, ...], names: frozenset[str]) -> None:
+def _check_names(
+    bitmaps: Mapping[str, object], regions: tuple[Region, ...], names: frozenset[str]
+) -> None:
     if not isinstance(bitmaps, Mapping):
         raise BitmapError(
             f"expected an Interval or a mapping from region names to bitmaps, "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -108,7 +108,7 @@ def _converted(bitmap: object, region: Region) -> Bitmap:
     if type(bitmap) is np.ndarray:
         array = bitmap
     elif isinstance(bitmap, np.ndarray):  # a subclass may say of itself what it likes
-        array = np.ndarray.view(bitmap, np.ndarray)
+        array = np.ndarray.view(cast("npt.NDArray[Any]", bitmap), np.ndarray)
     else:
         try:
             array = np.asarray(memoryview(bitmap))  # type: ignore[arg-type]

@@ -110,7 +110,7 @@ class Workload:
         return " ".join(f"{key}={value}" for key, value in words.items() if value is not None)
 
 
-def _are_phases(phases: object) -> bool:
+def _are_phases(phases: Sequence[str]) -> bool:
     return (
         isinstance(phases, (tuple, list))
         and len(phases) == 2

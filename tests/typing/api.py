@@ -7,16 +7,63 @@ A line that must not pass says so with `type: ignore`: should it pass one day, t
 
 import mmap
 from collections.abc import Iterator
-from typing import assert_type
+from typing import Any, assert_type
 
 import numpy as np
 import numpy.typing as npt
 
 import mempattern
-from mempattern import DirtyCurve, DirtyHistory, DistinctPages, GroupStats, Interval, Region
-from mempattern.migration import Action, Forecast, Pass, Policy, Recording, forecast
-from mempattern.sources import KVMDirtyLog, Memslot, Replay, Source, open_process
-from mempattern.trace import TraceReader
+from mempattern import (
+    DirtyCurve,
+    DirtyHistory,
+    DistinctPages,
+    Estimate,
+    GroupStats,
+    Interval,
+    MempatternError,
+    Provenance,
+    Region,
+    jit,
+)  # fmt: skip
+from mempattern.classify import MP, Evidence, Kind, Pattern, PatternDetector, Verdict
+from mempattern.live.controller import MigrationController
+from mempattern.live.decisions import Decision, Result
+from mempattern.live.figures import Figures
+from mempattern.live.over_libvirt import Domain
+from mempattern.migration import (
+    Action,
+    Advice,
+    Course,
+    Forecast,
+    Host,
+    Outcome,
+    Outlook,
+    Pass,
+    Policy,
+    Progress,
+    Range,
+    Recommendation,
+    Recording,
+    Task,
+    advise,
+    forecast,
+    precopy,
+    simulate,
+)  # fmt: skip
+from mempattern.migration.memory import Memory
+from mempattern.sources import (
+    KVMDirtyLog,
+    KVMDirtyRing,
+    Memslot,
+    MigrationStream,
+    ProcessWrites,
+    Replay,
+    SoftDirty,
+    Source,
+    open_process,
+)  # fmt: skip
+from mempattern.sources.layout import Layout
+from mempattern.trace import TraceReader, TraceWriter
 
 
 def bitmaps_may_be(words: npt.NDArray[np.uint64], mapped: mmap.mmap) -> None:
@@ -89,3 +136,115 @@ def migrations(trace: TraceReader) -> None:
     recording = Recording(trace)
     foreseen = forecast(recording, 125e6)
     assert_type(foreseen, Forecast)
+
+
+def kvm_and_streams(vm_fd: int, vcpu_fds: list[int], ram: Region, layout: Layout) -> None:
+    with KVMDirtyRing(vm_fd, vcpu_fds, [Memslot(1, ram)], 4096, kick=lambda: None) as ring:
+        assert_type(ring.collect(), Interval)
+        ring.drain()
+    KVMDirtyRing(vm_fd, 5, [Memslot(1, ram)])  # type: ignore[arg-type]
+    KVMDirtyRing(vm_fd, vcpu_fds, [Memslot(1, ram)], kick=5)  # type: ignore[arg-type]
+    with MigrationStream("qmp.sock", 1, bandwidth_Bps=1e9) as stream:
+        assert_type(stream.zero_pages(), dict[str, npt.NDArray[np.uint64]])
+    each: tuple[Source, ...] = (ProcessWrites(1, layout, split_thp=False), SoftDirty(1, layout))
+    assert_type(each[0].provenance, Provenance)
+    ProcessWrites("1")  # type: ignore[arg-type]
+    SoftDirty(1, ram)  # type: ignore[arg-type]
+
+
+def errors() -> None:
+    try:
+        mempattern.kernels.use("avx2")
+    except MempatternError as error:
+        assert_type(error, MempatternError)
+    assert_type(mempattern.kernels.available(), tuple[str, ...])
+    assert_type(mempattern.__version__, str)
+
+
+def estimates(curve: DirtyCurve) -> None:
+    assert_type(curve.at(2.0), Estimate)
+    assert_type(curve.at(2.0).pages, float)
+    curve.at("2 s")  # type: ignore[arg-type]
+
+
+def classified(stats: GroupStats, interval: Interval) -> None:
+    verdict = MP(125e6, downtime_limit_s=0.3).observe(stats, interval)
+    assert_type(verdict, Verdict)
+    assert_type(verdict.memory_intensive, bool | None)
+    if verdict.required_Bps is not None:
+        assert_type(verdict.required_Bps, float)
+    verdict.required_Bps / 2  # type: ignore[operator]
+    detector = PatternDetector(stats)
+    pattern = detector.pattern("ram")
+    assert_type(pattern, Pattern)
+    assert_type(pattern.kind, Kind)
+    assert_type(pattern.evidence, Evidence)
+    detector.observe(stats)  # type: ignore[arg-type]
+    MP("1Gbit")  # type: ignore[arg-type]
+
+
+def played(recording: Recording, memory: Memory) -> None:
+    course = precopy(memory, 125e6, 0.3, policy=Patient(), host=Host(zero_pages_per_s=1e6))
+    assert_type(course, Course)
+    assert_type(course.passes, tuple[Pass, ...])
+    outcomes = simulate(recording, {"mine": Patient, "oracle": None}, 125e6, 1.0)
+    assert_type(outcomes, list[Outcome])
+    simulate(recording, {"mine": Patient()}, 125e6, 1.0)  # type: ignore[dict-item]
+    advice = advise(recording, [125e6], ceiling_s=1.0)
+    assert_type(advice, Advice)
+    assert_type(advice.recommendations, tuple[Recommendation, ...])
+    assert_type(advice.outlooks[0][0], Outlook)
+    assert_type(advice.outlooks[0][0].total_s, Range | None)
+    advise(recording, 125e6, ceiling_s=1.0)  # type: ignore[arg-type]
+
+
+class Watchful(Policy):
+    def begin(self, task: Task) -> Action:
+        assert_type(task.ram_bytes, int)
+        return Action(downtime_limit_s=0.1)
+
+    def poll(self, now: Progress) -> Action:
+        assert_type(now.pending_bytes, float)
+        return Action(throttle="half")  # type: ignore[arg-type]
+
+
+async def steered() -> None:
+    controller = MigrationController("qmp.sock", "tcp:host:4444", Patient(), max_downtime_s=0.5)
+    result = await controller.run()
+    assert_type(result, Result)
+    assert_type(result.decisions, tuple[Decision, ...])
+    assert_type(result.figures, Figures)
+    assert_type(result.within_ceiling, bool | None)
+    MigrationController(Domain("vm"), None, Patient(), max_downtime_s=1)
+    MigrationController("qmp.sock", None, Patient)  # type: ignore[call-arg, arg-type]
+
+
+def traced(interval: Interval, found: Provenance) -> None:
+    with TraceWriter("guest.mpt", interval.regions, found, {"host": "a"}, force=True) as writer:
+        writer.write(interval)
+        writer.add_facts({"more": "facts"})
+        writer.write({"ram": b""})  # type: ignore[arg-type]
+    with TraceReader("guest.mpt") as trace:
+        assert_type(trace.meta, dict[str, str])
+        assert_type(list(trace), list[Interval])
+
+
+@jit.group_reducer("u4", state=[("most", "u4")])
+def most(words: npt.NDArray[np.uint64], n_pages: int, state: Any) -> int:
+    n = sum(jit.popcount(word) for word in words)
+    state.most = max(state.most, n)
+    return int(state.most)
+
+
+@jit.policy
+def patient(passes: npt.NDArray[np.void]) -> float:
+    return float("inf") if len(passes) > 8 else 0.0
+
+
+def compiled(interval: Interval) -> None:
+    assert_type(most, jit.GroupReducer)
+    reduction = most.over(interval.regions)
+    assert_type(reduction, jit.GroupReduction)
+    assert_type(reduction(interval)["ram"], npt.NDArray[Any])
+    assert_type(patient, jit.Policy)
+    most(interval)  # type: ignore[operator]

@@ -299,7 +299,7 @@ def _shape_period(seen: Observed) -> Period | None:
     """Of what a dirty page is like: redirtied, the beginning of a run, alone in its group."""
     starts_s, ends_s = (seen.times_ns.T - seen.times_ns[0, 0]) / 1e9
     dirty = seen.counts[:, 0]
-    found = []
+    found: list[Period | None] = []
     for column in SHAPES:
         share = seen.counts[:, column] / np.maximum(dirty, 1)
         share[dirty == 0] = share[dirty > 0].mean()

@@ -142,7 +142,8 @@ def _commonest(lags: Floats) -> list[float]:
 
     Two lags count as one, since a constant time falls on one or the other of two intervals.
     """
-    left, found = lags.copy(), []
+    left = lags.copy()
+    found: list[float] = []
     for _ in range(_LAGS):
         at = int(np.argmax(left[:-1] + left[1:]))
         found.append(float(left[at] + left[at + 1]))
@@ -164,7 +165,7 @@ def block(past: Words, places: npt.NDArray[np.int64]) -> Block:
         return Block(1.0, 1.0, 0.0)
     words = words[present[0] : present[-1] + 1]
     n = min(words.size, _STRETCHES)
-    edges = np.linspace(0, words.size, n + 1).astype(np.int64)
+    edges = np.linspace(0, words.size, n + 1, dtype=np.int64)
     upto = np.concatenate([[0], np.cumsum(words)])[edges].astype(np.float64)
     first, last = np.triu_indices(n + 1, 1)
     share = (upto[last] - upto[first]) / upto[-1]

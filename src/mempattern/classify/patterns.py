@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from mempattern.classify.decide import Observed, decide
 from mempattern.classify.kinds import Kind, Pattern
 from mempattern.classify.sample import SAMPLE_PAGES, PageSample, Sampled
 from mempattern.classify.series import Series
 from mempattern.errors import RegionError, UsageError
-from mempattern.interval import Interval
+from mempattern.interval import Bitmap, Interval
 from mempattern.regions import Region
 from mempattern.stats import GroupStats
 
@@ -152,7 +153,10 @@ class PatternDetector:
         times = self._times.last(n)
         samples = [part.sample.sampled(n) for part in parts]
         limit = _common_limit(samples)
-        place, pasts, places, known = 0, [], [], []
+        pasts: list[Bitmap] = []
+        places: list[npt.NDArray[np.int64]] = []
+        known: list[npt.NDArray[np.int64]] = []
+        place = 0
         for part, sample in zip(parts, samples, strict=True):
             rows = sample.hashes < limit
             pasts.append(sample.past[rows])

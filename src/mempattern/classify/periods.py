@@ -40,7 +40,7 @@ def find_period(values: Floats, starts_s: Floats, ends_s: Floats) -> Period | No
     span = float(ends_s[-1] - starts_s[0])
     step = max(float(np.median(ends_s - starts_s)), span / _MOST_CELLS)
     n = max(1, round(span / step))
-    middles = starts_s[0] + (np.arange(n) + 0.5) * (span / n)
+    middles: Floats = starts_s[0] + (np.arange(n) + 0.5) * (span / n)
     at = np.minimum(np.searchsorted(ends_s, middles), values.size - 1)
     known = (starts_s[at] <= middles) & (middles <= ends_s[at])
     if known.sum() < 4:

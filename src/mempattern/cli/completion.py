@@ -6,6 +6,7 @@ import argparse
 import re
 import sys
 from pathlib import Path
+from typing import cast
 
 from mempattern.cli.arguments import Parser
 
@@ -57,7 +58,8 @@ def _complete_values(parser: argparse.ArgumentParser) -> None:
 
     for action in parser._actions:
         if isinstance(action.choices, dict):  # a command each
-            for command in action.choices.values():
+            parsers = cast("dict[str, argparse.ArgumentParser]", action.choices)
+            for command in parsers.values():
                 _complete_values(command)
         elif action.dest == "policy":
             action.choices = list(POLICIES)

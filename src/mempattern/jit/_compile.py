@@ -1,6 +1,8 @@
 """A caller's function made machine code, or one sentence that says why it cannot be."""
 
+# Numba has types for a part of itself.
 # pyright: reportPrivateImportUsage=false, reportAttributeAccessIssue=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 from __future__ import annotations
 
 import inspect

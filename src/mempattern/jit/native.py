@@ -1,6 +1,7 @@
 """What compiled code may call: the C core's counts, and the instruction that counts bits."""
 
-# pyright: reportArgumentType=false
+# Numba has types for a part of itself.
+# pyright: reportArgumentType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
 from __future__ import annotations
 
 from typing import Any

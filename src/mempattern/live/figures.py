@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
-from mempattern.errors import QMPError
+from mempattern.qemu.replies import as_object, number
 
+_COMMAND = "query-migrate"
 _PAGE_BYTES = 4096
 UNDER_WAY = frozenset(
     ("setup", "active", "device", "pre-switchover", "wait-unplug", "cancelling",
@@ -47,39 +46,34 @@ class Figures:
 
     @classmethod
     def of(cls, said: object) -> Self:
-        """From QEMU's answer. Raises `QMPError` if that makes no sense."""
-        if not isinstance(said, Mapping):
-            raise QMPError(f"`query-migrate` returned {type(said).__name__}, not an object")
-        ram = said.get("ram", {})
-        try:
-            return cls(
-                status=str(said.get("status", "none")),
-                at_s=int(said.get("total-time", 0)) / 1000,
-                number=int(ram.get("dirty-sync-count", 0)),
-                sent_bytes=int(ram.get("transferred", 0)),
-                remaining_bytes=int(ram.get("remaining", 0)),
-                page_bytes=int(ram.get("page-size", _PAGE_BYTES)),
-                bandwidth_Bps=_finite(ram.get("mbps", 0)) * 1e6 / 8,
-                dirty_pages_per_s=int(ram.get("dirty-pages-rate", 0)),
-                expected_downtime_s=_seconds(said, "expected-downtime"),
-                downtime_s=_seconds(said, "downtime"),
-                setup_s=_seconds(said, "setup-time"),
-                throttle=int(said.get("cpu-throttle-percentage", 0)) / 100,
-                error=None if said.get("error-desc") is None else str(said["error-desc"]),
-            )
-        except (TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise QMPError(f"`query-migrate` returned what makes no sense: {error}") from None
+        """From QEMU's answer. Raises `QMPError` for one that makes no sense."""
+        said = as_object(_COMMAND, said)
+        ram = as_object(f"{_COMMAND} (ram)", said.get("ram", {}))
+        error = said.get("error-desc")
+        return cls(
+            status=str(said.get("status", "none")),
+            at_s=_whole(said, "total-time") / 1000,
+            number=_whole(ram, "dirty-sync-count"),
+            sent_bytes=_whole(ram, "transferred"),
+            remaining_bytes=_whole(ram, "remaining"),
+            page_bytes=_whole(ram, "page-size", _PAGE_BYTES),
+            bandwidth_Bps=number(ram, "mbps", _COMMAND, 0) * 1e6 / 8,
+            dirty_pages_per_s=_whole(ram, "dirty-pages-rate"),
+            expected_downtime_s=_seconds(said, "expected-downtime"),
+            downtime_s=_seconds(said, "downtime"),
+            setup_s=_seconds(said, "setup-time"),
+            throttle=_whole(said, "cpu-throttle-percentage") / 100,
+            error=None if error is None else str(error),
+        )
 
     @property
     def is_over(self) -> bool:
         return self.status not in UNDER_WAY and self.status != "none"
 
 
-def _finite(value: Any) -> float:
-    if not math.isfinite(number := float(value)):
-        raise ValueError(f"mbps is {number}")
-    return number
+def _whole(said: dict[str, object], name: str, default: int = 0) -> int:
+    return int(number(said, name, _COMMAND, default))
 
 
-def _seconds(said: Mapping[str, Any], key: str) -> float | None:
-    return None if said.get(key) is None else int(said[key]) / 1000
+def _seconds(said: dict[str, object], name: str) -> float | None:
+    return None if said.get(name) is None else _whole(said, name) / 1000

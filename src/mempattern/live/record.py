@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from mempattern._json import is_object
 from mempattern.live.decisions import Decision, Passed, Result
 
 _META = "migration"
@@ -51,14 +52,16 @@ def to_meta(result: Result) -> dict[str, str]:
     }
 
 
-def from_meta(meta: Mapping[str, str]) -> dict[str, Any] | None:
+def from_meta(meta: Mapping[str, str]) -> dict[str, object] | None:
     """The result's object with its lists of `passes` and `decisions`; None for other traces.
 
     Raises `ValueError` for facts that make no sense.
     """
     if _META not in meta:
         return None
-    migration: dict[str, Any] = json.loads(meta[_META])
+    migration = json.loads(meta[_META])
+    if not is_object(migration):
+        raise ValueError(f"the migration is {migration!r:.50}")
     for name in ("passes", "decisions"):
         parts = sorted(key for key in meta if key.startswith(f"{_META}.{name}."))
         migration[name] = [one for key in parts for one in json.loads(meta[key])]

@@ -55,11 +55,14 @@ class Session:
     ) -> None:
         await self._leave()
 
-    async def execute(self, command: str, **arguments: object) -> Any:
+    async def execute(self, command: str, **arguments: object) -> object:
         """What QEMU returns for the command. Raises `QMPError` if it refuses, or is gone."""
         named = {name.replace("_", "-"): value for name, value in arguments.items()}
         try:
-            return await asyncio.wait_for(self._client.execute(command, named or None), _ANSWER_S)
+            said: object = await asyncio.wait_for(
+                self._client.execute(command, named or None), _ANSWER_S
+            )
+            return said
         except TimeoutError as error:
             raise QMPError(
                 f"QEMU did not answer {command} on the QMP socket {self.path} for {_ANSWER_S:g} s"

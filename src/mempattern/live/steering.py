@@ -92,7 +92,7 @@ class Steering:
         if action.postcopy:
             await self._migrator.start_postcopy()
             return ["post-copy"]
-        did = []
+        did: list[str] = []
         async with self._lock:
             if action.throttle is not None:
                 did += await self._slow(number_within("the throttle", action.throttle, 0, 1))
@@ -150,7 +150,7 @@ class Steering:
         most = int(100 * most_s / (most_s + _SLICE_S))
         percent = min(max(round(throttle * 100), GENTLEST), most, STRONGEST)
         self._strongest = max(self._strongest, percent / 100)
-        did = []
+        did: list[str] = []
         if self.limit_s > self._highest_s:
             did = await self._limit(Action(downtime_limit_s=self._highest_s))
         await self._migrator.throttle(percent)

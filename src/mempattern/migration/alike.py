@@ -59,7 +59,7 @@ def alike(edges_s: npt.NDArray[np.float64], volumes: npt.NDArray[np.float64]) ->
     n_doublings = max(math.ceil(math.log2(duration_s / 4 / _SHORT_S)), 0)
     scales_s = (*(_SHORT_S * 2.0 ** np.arange(n_doublings)), duration_s / 4)
     for scale_s in scales_s:
-        first = np.searchsorted(edges_s, edges_s - scale_s - _ROUNDING_S)
+        first = np.searchsorted(edges_s, edges_s - float(scale_s) - _ROUNDING_S)
         for sums in (by_place, by_place.sum(axis=1, keepdims=True)):
             before = sums - sums[first]
             now = before[-1]

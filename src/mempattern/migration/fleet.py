@@ -128,7 +128,7 @@ class _Task:
         made = policies if isinstance(policies, Mapping) else named_policies(policies)
         migrant = read_migrant(path, how.zero_pages, how.memory_share)
         recording, zero = migrant.recording, migrant.zero_bitmaps()
-        cases = []
+        cases: list[Case] = []
         for bandwidth in self.bandwidths:
             for ceiling_s in self.ceilings_s:
                 outcomes = simulate(

@@ -90,7 +90,9 @@ class Recording:
     def _read(self, intervals: Intervals) -> tuple[list[int], npt.NDArray[np.float64]]:
         """Take them in; returns the lost pages and the dirty ones by part, interval by interval."""
         times_ns: list[tuple[int, int]] = []
-        volumes, lost_pages, before = [], [], 0
+        volumes: list[npt.NDArray[np.uint32]] = []
+        lost_pages: list[int] = []
+        before = 0
         for interval in intervals:
             if times_ns and interval.start_ns < times_ns[-1][1]:
                 raise UsageError(
@@ -136,7 +138,7 @@ class Recording:
 
     def faults(self) -> list[str]:
         """Sentences on what limits the trust in it."""
-        found = []
+        found: list[str] = []
         if self.observed.is_coarse:
             found.append(
                 f"the trace has pages of {self.page_bytes >> 20} MiB, and QEMU sends only the "
@@ -250,7 +252,7 @@ def _placed(interval: Interval, regions: tuple[Region, ...]) -> list[Bitmap]:
     """The interval's bitmaps in these regions, which its own have grown to."""
     if interval.regions == regions:
         return [interval.bitmaps[region.name] for region in regions]
-    words = []
+    words: list[Bitmap] = []
     for region, (number, page) in zip(regions, origins(interval.regions, regions, 64), strict=True):
         grown = np.zeros(region.n_words, np.uint64)
         if number >= 0:

@@ -52,7 +52,7 @@ class _Kept(NamedTuple):
 
     @classmethod
     def of(cls, interval: Interval) -> Self:
-        words = []
+        words: list[tuple[npt.NDArray[np.intp], npt.NDArray[np.uint64]]] = []
         for region in interval.regions:
             bitmap = interval.bitmaps[region.name]
             places = np.flatnonzero(bitmap)

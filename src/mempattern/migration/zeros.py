@@ -70,7 +70,7 @@ def count_zeros(
 
 def _parts(regions: Sequence[Region], content: Content) -> list[list[int]] | None:
     """The counts of each region; what came later holds more than zeros."""
-    counts = []
+    counts: list[list[int]] = []
     for region in regions:
         parts = list(content.nonzero_pages.get(region.name, ()))
         n_parts = -(-region.n_pages // content.part_pages)
@@ -101,7 +101,8 @@ def spread_zeros(recording: Recording, zero_pages: int) -> list[Bitmap]:
     """Bitmaps of that many pages, spread evenly among those that were never written."""
     unwritten = [~_written(recording, number) for number in range(len(recording.regions))]
     free = sum(int(np.count_nonzero(pages)) for pages in unwritten)
-    bitmaps, before, last = [], 0, 0
+    bitmaps: list[Bitmap] = []
+    before = last = 0
     for region, pages in zip(recording.regions, unwritten, strict=True):
         for start in range(0, region.n_pages, _BLOCK_PAGES):
             block = pages[start : start + _BLOCK_PAGES]
@@ -123,7 +124,7 @@ def zeros_by_group(
     `nonzero_pages[r]` has shape (n_groups,), for groups of region r. Pages that were written are
     among them; which of a group's others are is not known, and the first ones are taken.
     """
-    bitmaps = []
+    bitmaps: list[Bitmap] = []
     for number, (region, counts) in enumerate(zip(recording.regions, nonzero_pages, strict=True)):
         nonzero = _written(recording, number)
         for group, count in enumerate(np.asarray(counts, np.int64)):

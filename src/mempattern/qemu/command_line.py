@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from itertools import pairwise
 
+from mempattern._json import is_object
+
 _SIZE = re.compile(r"(\d{1,20}(?:\.\d{1,20})?)([bkmgtpe]?)", re.IGNORECASE)
 _DEFAULT_MIB = 128  # what QEMU gives without -m
 
@@ -36,7 +38,7 @@ def _backends(arguments: Sequence[str]) -> Iterator[dict[str, object]]:
             backend = json.loads(value)
         except (ValueError, RecursionError):
             backend = _properties(value, first="qom-type")
-        if isinstance(backend, dict) and str(backend.get("qom-type")).startswith("memory-backend-"):
+        if is_object(backend) and str(backend.get("qom-type")).startswith("memory-backend-"):
             yield backend
 
 

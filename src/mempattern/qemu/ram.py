@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from mempattern._json import is_list, is_object
 from mempattern.errors import ProcessError, QMPError, RegionError
 from mempattern.qemu.command_line import backend_bytes, ram_bytes
 from mempattern.qemu.mtree import Piece, parse_flat_view, parse_host_address
@@ -76,7 +77,7 @@ def qemu_of_uuid(uuid: str) -> int:
     Of two, as there are while a guest migrates within one machine, it is the older one: the source.
     Raises `ProcessError` if there is none.
     """
-    found = []
+    found: list[tuple[int, int]] = []
     for directory in Path("/proc").glob("[0-9]*"):
         with suppress(OSError, ProcessError):  # it has ended meanwhile
             pid = int(directory.name)
@@ -100,7 +101,7 @@ def _by_qmp(pid: int, path: str | os.PathLike[str]) -> GuestRam:
     with QMP(path, pid) as session:
         names = _backend_names(session.execute("query-memdev"))
         pieces = parse_flat_view(session.monitor("info mtree -f"))
-        hosts = {}
+        hosts: dict[Piece, int] = {}
         spans = _spans(pieces, names)
         for span, anchor in spans.items():
             said = session.monitor(f"gpa2hva {anchor.start:#x}")
@@ -111,7 +112,7 @@ def _by_qmp(pid: int, path: str | os.PathLike[str]) -> GuestRam:
         if not any(_overlap(hosts[span], span, hosts[other], other) for other in whole):
             whole.append(span)
     n_blocks = Counter(span.name for span in whole)
-    blocks = []
+    blocks: list[Block] = []
     for span in sorted(whole, key=lambda span: span.start):
         name = span.name.removeprefix("/objects/")
         if n_blocks[span.name] > 1:
@@ -138,9 +139,9 @@ def _by_qmp(pid: int, path: str | os.PathLike[str]) -> GuestRam:
 
 def _backend_names(memdevs: object) -> set[str]:
     """The memory regions of QEMU's memory backends; before 4.0 they have the object's path."""
-    if not isinstance(memdevs, list):
+    if not is_list(memdevs):
         raise QMPError(f"`query-memdev` returned {type(memdevs).__name__}, not a list")
-    ids = [memdev.get("id") for memdev in memdevs if isinstance(memdev, dict)]
+    ids = [memdev.get("id") for memdev in memdevs if is_object(memdev)]
     names = {name for name in ids if isinstance(name, str)}
     return names | {f"/objects/{name}" for name in names}
 
@@ -155,7 +156,7 @@ def _spans(pieces: list[Piece], names: set[str]) -> dict[Piece, Piece]:
     for piece in pieces:
         if piece.name in names and piece.kind in (*_RAM, "rom"):
             shown.setdefault((piece.name, piece.start - piece.offset), []).append(piece)
-    spans = {}
+    spans: dict[Piece, Piece] = {}
     for (name, base), parts in shown.items():
         writable = [part for part in parts if part.kind in _RAM]
         if writable:
@@ -204,7 +205,7 @@ def _by_mappings(pid: int) -> GuestRam:
             f"nor its memory backends' mappings: give QEMU's QMP socket with --qmp, "
             f"or choose with --region",
         )
-    blocks = []
+    blocks: list[Block] = []
     for i, (start, size) in enumerate(places):
         page_bytes = _page_bytes(mappings, start, size) or 4096
         name = "ram" if len(places) == 1 else f"ram.{i}"
@@ -227,7 +228,7 @@ def _arguments(pid: int) -> list[str]:
 
 def _places(mappings: list[Mapping], n_bytes: int) -> list[int]:
     """Where runs of adjoining mappings of one file, or of none, have exactly this size."""
-    places = []
+    places: list[int] = []
     for i, first in enumerate(mappings):
         end = first.start
         for mapping in mappings[i:]:

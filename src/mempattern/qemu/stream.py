@@ -112,7 +112,7 @@ def _migrates(session: QMP) -> bool:
     return _asked(session, "query-migrate").get("status") not in _OVER
 
 
-def _asked(session: QMP, command: str) -> dict[str, Any]:
+def _asked(session: QMP, command: str) -> dict[str, object]:
     return as_object(command, session.execute(command))
 
 

@@ -1,5 +1,8 @@
 """A trace as a Parquet or Arrow table: a row for each interval and active group."""
 
+# pyarrow has no types.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
 from __future__ import annotations
 
 from collections.abc import Mapping

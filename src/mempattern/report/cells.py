@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -104,7 +104,7 @@ class Cells:
         n_groups = [region.n_groups(group_pages) for region in regions]
         self._per_base = max(1, -(-sum(n_groups) // _MOST_BASE))
         n_base = [-(-groups // self._per_base) for groups in n_groups]
-        self._offsets = np.cumsum([0, *n_base]).tolist()
+        self._offsets = list(accumulate(n_base, initial=0))
         self._numbers = {region.name: number for number, region in enumerate(regions)}
         self._columns: list[Column] = []
         self._counts: list[npt.NDArray[np.uint64]] = []

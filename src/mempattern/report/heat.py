@@ -103,7 +103,8 @@ def _share_out(regions: list[Region], cells: int, group_pages: int) -> tuple[Str
     The small ones come first, so that what they do not need is left for the large.
     """
     sizes = {region.name: region.n_pages * region.page_bytes for region in regions}
-    unshared, strips = sum(sizes.values()), {}
+    unshared = sum(sizes.values())
+    strips: dict[str, Strip] = {}
     cells += 1  # a blank follows each, but none the last
     for region in sorted(regions, key=lambda region: sizes[region.name]):
         label = min(len(region.name), _LABEL, cells - 1)

@@ -1,11 +1,14 @@
 """A picture of a trace: time by address, and under it how much was dirtied."""
 
-# pyright: reportArgumentType=false
+# matplotlib has types for a part of what it takes.
+# pyright: reportArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownLambdaType=false
 from __future__ import annotations
 
 from typing import Any, BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 
 from mempattern.errors import MissingPackageError
 from mempattern.report.cells import HeatMap
@@ -90,7 +93,8 @@ def _draw_rate(axis: Axes, heat: HeatMap) -> None:
 def _with_gaps(heat: HeatMap) -> tuple[Any, Any]:
     """Edges in time and shares, with columns of NaN where no interval is."""
     shares = np.where(heat.dirty > 0, np.maximum(heat.share(), 1e-12), 0.0)
-    edges, parts = [0.0], []
+    edges = [0.0]
+    parts: list[npt.NDArray[np.float64]] = []
     for number, column in enumerate(heat.columns):
         if column.start_s > edges[-1]:
             edges.append(column.start_s)

@@ -27,7 +27,7 @@ COLOURS = (
 )  # fmt: skip
 
 _ROOM_FOR_ALL = 110
-_NOT_ON_NARROW_TERMINALS = {"#", "active", "runs", "lost"}
+_NOT_ON_NARROW_TERMINALS = frozenset(("#", "active", "runs", "lost"))
 _FRAME = 4  # columns of the panel
 _AROUND_ROWS = 12  # lines of the panel, the headings, the facts (one may take two), the shell's
 _MOST_ROWS = 100
@@ -83,7 +83,9 @@ class LiveView(View):
         self._live.update(self.frame(), refresh=True)
 
     def _columns(self) -> list[Column]:
-        left_out = set() if self.console.width >= _ROOM_FOR_ALL else _NOT_ON_NARROW_TERMINALS
+        left_out = (
+            frozenset[str]() if self.console.width >= _ROOM_FOR_ALL else _NOT_ON_NARROW_TERMINALS
+        )
         if not self._labelled:
             left_out = left_out | {"pattern"}
         return [column for column in COLUMNS if column[0] not in left_out]

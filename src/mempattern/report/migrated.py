@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from mempattern._json import is_list, is_object
 from mempattern.live.record import from_meta
 from mempattern.quantities import format_bandwidth
 from mempattern.report.units import format_bytes, format_seconds
@@ -23,9 +23,9 @@ _MOST_NS = 1 << 63
 class Migrated:
     """A recorded migration."""
 
-    result: dict[str, Any]
-    passes: tuple[dict[str, Any], ...]
-    decisions: tuple[dict[str, Any], ...]
+    result: dict[str, object]
+    passes: tuple[dict[str, object], ...]
+    decisions: tuple[dict[str, object], ...]
     start_ns: int
     """Of the trace."""
     n_left: int
@@ -38,10 +38,10 @@ class Migrated:
             found = from_meta(facts)
         except (ValueError, TypeError, RecursionError):
             return None
-        if not isinstance(found, dict):
+        if found is None:
             return None
-        passes = [one for one in found.pop("passes") if isinstance(one, dict)]
-        decisions = [one for one in found.pop("decisions") if isinstance(one, dict)]
+        passes = _objects(found.pop("passes"))
+        decisions = _objects(found.pop("decisions"))
         left = max(len(passes) - _MOST, 0) + max(len(decisions) - _MOST, 0)
         return cls(found, tuple(passes[:_MOST]), tuple(decisions[:_MOST]), start_ns, left)
 
@@ -72,7 +72,7 @@ class Migrated:
         ])  # fmt: skip
 
 
-def number(one: Mapping[str, Any], name: str) -> float | None:
+def number(one: Mapping[str, object], name: str) -> float | None:
     """None for what is no finite number."""
     value = one.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -83,22 +83,26 @@ def number(one: Mapping[str, Any], name: str) -> float | None:
         return None
 
 
-def dirty_rate(one: Mapping[str, Any]) -> float | None:
+def _objects(said: object) -> list[dict[str, object]]:
+    return [one for one in said if is_object(one)] if is_list(said) else []
+
+
+def dirty_rate(one: Mapping[str, object]) -> float | None:
     pages, size = number(one, "dirty_pages_per_s"), number(one, "page_bytes")
     return None if pages is None or size is None else pages * size
 
 
-def seconds(one: Mapping[str, Any], name: str) -> str:
+def seconds(one: Mapping[str, object], name: str) -> str:
     value = number(one, name)
     return "-" if value is None else "0 s" if value == 0 else format_seconds(value)
 
 
-def n_bytes(one: Mapping[str, Any], name: str) -> str:
+def n_bytes(one: Mapping[str, object], name: str) -> str:
     value = number(one, name)
     return "-" if value is None else format_bytes(value)
 
 
-def bandwidth(one: Mapping[str, Any]) -> str:
+def bandwidth(one: Mapping[str, object]) -> str:
     value = number(one, "bandwidth_Bps")
     return format_bandwidth(value) if value and value > 0 else "-"
 
@@ -107,12 +111,12 @@ def per_second(value: float | None) -> str:
     return "-" if value is None else f"{format_bytes(value)}/s"
 
 
-def whole(one: Mapping[str, Any], name: str) -> str:
+def whole(one: Mapping[str, object], name: str) -> str:
     value = number(one, name)
     return "-" if value is None else f"{value:,.0f}"
 
 
-def share(one: Mapping[str, Any], name: str) -> str:
+def share(one: Mapping[str, object], name: str) -> str:
     value = number(one, name)
     return "-" if value is None else f"{100 * value:.0f} %"
 

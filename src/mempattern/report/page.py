@@ -178,7 +178,7 @@ def _line(columns: tuple[Column, ...]) -> list[str]:
 def _regions(summary: Summary) -> Markup:
     """Those with most dirty pages first."""
     ranked = sorted(summary.regions, key=lambda r: -summary.by_region[r.name].dirty_pages)
-    rows = []
+    rows: list[list[str]] = []
     for region in islice(ranked, _MOST_REGIONS):
         total = summary.by_region[region.name]
         rows.append([

@@ -1,6 +1,8 @@
 """A picture of replays: total time against downtime, a mark for each policy."""
 
-# pyright: reportArgumentType=false
+# matplotlib has types for a part of what it takes.
+# pyright: reportArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownLambdaType=false
 from __future__ import annotations
 
 import math

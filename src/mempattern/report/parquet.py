@@ -1,5 +1,8 @@
 """Replays as a Parquet file: a row for each trace, bandwidth, ceiling and policy."""
 
+# pyarrow has no types.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
 from __future__ import annotations
 
 from typing import BinaryIO

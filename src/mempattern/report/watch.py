@@ -166,7 +166,7 @@ class Watch:
     target: Target = UNKNOWN
     bandwidth_Bps: float = BANDWIDTH_BPS
     downtime_limit_s: float = DOWNTIME_LIMIT_S
-    facts: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, str] = field(default_factory=dict[str, str])
     file: Path | None = None
     dropped: int = 0
     """Set it to what the writer of the trace file says."""

@@ -286,7 +286,7 @@ class Blocks:
 
     def place(self, mappings: Sequence[Mapping]) -> tuple[tuple[Region, ...], list[Placed]]:
         regions = tuple(block.region for block in self.blocks)
-        placed = []
+        placed: list[Placed] = []
         for number, block in enumerate(self.blocks):
             for mapping in mappings:
                 low = max(mapping.start, block.host_start)

@@ -66,7 +66,7 @@ class MapsParser:
     def parse(self, text: str) -> list[Mapping]:
         """The mappings of a maps file, ascending."""
         known: dict[str, Mapping] = {}
-        new = []
+        new: list[str] = []
         for line in text.split("\n"):  # the only character that the kernel escapes in a path
             mapping = self._known.get(line)
             if mapping is None:

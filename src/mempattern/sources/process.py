@@ -241,7 +241,7 @@ def has_memory(pid: int) -> bool:
 
 def _read_all(fd: int) -> str:
     os.lseek(fd, 0, os.SEEK_SET)
-    chunks = []
+    chunks: list[bytes] = []
     while chunk := os.read(fd, 1 << 17):
         chunks.append(chunk)
     return b"".join(chunks).decode(errors="replace")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mempattern._checks import whole_number
 from mempattern._closing import Closing
+from mempattern._json import is_list
 from mempattern.errors import ClosedError, TraceError
 from mempattern.interval import Bitmap, Interval, Provenance
 from mempattern.regions import Region
@@ -126,10 +127,10 @@ class TraceReader(Closing):
             raise ValueError("it has no source, or more than one")
         ((name, blind_spots, granularity),) = rows
         blind = json.loads(blind_spots)
-        if not isinstance(blind, list):
+        if not is_list(blind):
             raise ValueError("its blind spots are no list")
         schema.check_text("its source", name, granularity, *blind)
-        return Provenance(name, tuple(blind), granularity)
+        return Provenance(name, tuple(map(str, blind)), granularity)
 
     def _read_dropped(self) -> int:
         total, last = 0, -1
