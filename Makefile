@@ -237,7 +237,8 @@ portability: wheel arm64
 
 PREFIX ?= /usr/local
 install-c: $(VENV)/meson
-	@said=$$($(BIN)/meson setup build/lib --reconfigure -Dpython=false \
+	@rm -rf build/lib
+	@said=$$($(BIN)/meson setup build/lib -Dpython=false \
 	    --prefix='$(abspath $(PREFIX))' --libdir=lib) || { echo "$$said"; exit 1; }
 	$(BIN)/meson install -C build/lib --quiet
 
