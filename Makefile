@@ -20,7 +20,8 @@
 #   make soak    fuzz for FUZZ_S (an hour in all), hammer under ThreadSanitizer, trace a busy process
 #                for SOAK_MIN minutes (60), and write what came of it into docs/abuse.md
 #   make arm64   the C tests as on arm64, under qemu-user; portability runs them and the wheel on every
-#                Python there is, and keeps what came out in docs/portability.md
+#                Python there is (root and debootstrap: on Debian's newest and for arm64), and keeps
+#                what came out in docs/portability.md
 #   make wheel   build the wheel into dist/ and audit it
 #   make install-c PREFIX=/usr/local    the C library: header, shared and static, pkg-config
 #   make lint    ruff, mypy and pyright
@@ -242,13 +243,15 @@ wheel: $(VENV)/ready
 	$(BIN)/abi3audit --strict dist/mempattern-*.whl
 
 portability: wheel arm64
+	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation -e '.[portability]'
 	$(BIN)/python benches/portability.py benches/results/portability.json
 	$(BIN)/python benches/portability_report.py benches/results/portability.json \
 	    > docs/portability.md
 
 PREFIX ?= /usr/local
 install-c: $(VENV)/meson
-	@said=$$($(BIN)/meson setup build/lib --reconfigure -Dpython=false \
+	@rm -rf build/lib
+	@said=$$($(BIN)/meson setup build/lib -Dpython=false \
 	    --prefix='$(abspath $(PREFIX))' --libdir=lib) || { echo "$$said"; exit 1; }
 	$(BIN)/meson install -C build/lib --quiet
 

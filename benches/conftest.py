@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import compiled
-import numpy as np
+import machine
 import pytest
 from peers_table import is_of_peers, peers_lines
 from table import rows_of, text_lines
@@ -95,8 +95,9 @@ def native():
 
 
 def pytest_benchmark_update_machine_info(config, machine_info):
-    del machine_info["node"]
-    machine_info["numpy"] = np.__version__
+    told = machine.told(machine_info)
+    machine_info.clear()
+    machine_info.update(told)
 
 
 def pytest_terminal_summary(terminalreporter, config):

@@ -17,11 +17,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import machine
 import numpy as np
 import tiles
 from peers import limits, ours
 from peers.work import DURATION_S, GROUP_PAGES, HOT_OF, N_WINDOWED, Case, Run
-from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
 
 from mempattern import DirtyHistory, DistinctPages, GroupStats, Region
 
@@ -184,11 +184,9 @@ def _feed(to: Any, case: Case, n_intervals: int) -> None:
 
 
 def main(results: Path) -> None:
-    machine = pytest_benchmark_generate_machine_info()
-    del machine["node"]
     traces = {kind: trace.name for kind, trace in tiles.classes(tiles.corpus()).items()}
     found: dict[str, Any] = {
-        "machine_info": {**machine, "numpy": np.__version__},
+        "machine_info": machine.info(),
         "classes": traces,
         "middle_gib": MIDDLE_GIB,
     }

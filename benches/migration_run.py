@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import platform
 import signal
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from typing import Any
 
 import numpy as np
 from link import link
+from machine import kernel
 from migration_cases import CASES, FILL_BYTES_START, Case
 from qemu.qmp import EventListener, QMPClient
 
@@ -190,7 +190,7 @@ def record(case: Case, directory: Path) -> None:
                     run_ = asyncio.run(migrate(case, near, tracing))
                 finally:
                     tracing.close()
-        run_ |= {"case": asdict(case), "nonzero_pages": nonzero, "kernel": platform.release()}
+        run_ |= {"case": asdict(case), "nonzero_pages": nonzero, "kernel": kernel()}
         name.with_suffix(".json").write_text(json.dumps(run_))
         ram = run_["result"].get("ram", {})
         print(f"{case.name}: {run_['result']['status']}, {ram.get('dirty-sync-count')} passes, "

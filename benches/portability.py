@@ -1,8 +1,9 @@
 """Where the wheel and the C tests pass: python benches/portability.py RESULTS.json
 
 The C tests as on arm64, from the log of `make arm64`; the wheel in dist/ installed into an empty
-environment of each Python that is found, and tested there; and a wheel for arm64, built by the
-cross-compiler, tested by Debian's arm64 Python under qemu-user. `make portability` does it all.
+environment of each Python, which is Debian's where none is found, and tested there; and a wheel for
+arm64, built by the cross-compiler, tested by Debian's arm64 Python under qemu-user.
+`make portability` does it all.
 """
 
 from __future__ import annotations
@@ -15,14 +16,24 @@ import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+import machine
 
 ROOT = Path(__file__).parent.parent
 BUILD = ROOT / "build/portability"
 VERSIONS = ("3.11", "3.12", "3.13", "3.14")
-# What the native module and the versions of Python could break; at an emulator's speed.
-TESTS = ("kernels", "interval", "history", "quantities")
+# Debian's release that has the Pythons which no machine has yet.
+DEBIAN = {"3.14": "forky"}
+# What the native module and the versions of Python could break.
+TESTS = ("kernels", "quantities", "bitmaps", "interval", "stats", "history", "distinct", "trace",
+         "layout", "curve", "intensity", "verdict", "simulate", "mp", "ramstream", "jit",
+         "trace_damage", "kvm_sources")  # fmt: skip
+# At an emulator's speed; without what starts another Python, which the kernel cannot.
+ARM64_TESTS = ("kernels", "quantities", "bitmaps", "interval", "history", "distinct", "trace")
+ARM64_CHOICE = "not environment"
 TEST_PACKAGES = ("pytest", "hypothesis", "pytest-benchmark")
 MANYLINUX = ("manylinux2014", "manylinux_2_27", "manylinux_2_28")
 
@@ -59,59 +70,105 @@ def c_tests(build: Path) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def python_tests(interpreter: list[str | Path], name: str) -> dict[str, Any]:
-    """TESTS under that Python: how many passed, failed and were skipped."""
+def python_tests(
+    interpreter: list[str | Path], name: str, tests: tuple[str, ...], choice: str = ""
+) -> dict[str, Any]:
+    """The tests under that Python: how many passed, failed and were skipped."""
     log = BUILD / f"{name}.xml"
     log.unlink(missing_ok=True)
-    subprocess.run(
+    done = subprocess.run(
         [*map(str, interpreter), "-m", "pytest", "-q", "-p", "no:cacheprovider",
-         f"--junitxml={log}", *(f"tests/test_{test}.py" for test in TESTS)],
+         f"--junitxml={log}", "-k", choice, *(f"tests/test_{test}.py" for test in tests)],
         cwd=ROOT, env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "HYPOTHESIS_PROFILE": "short"},
         stdout=(BUILD / f"{name}.log").open("w"), stderr=subprocess.STDOUT, check=False,
     )  # fmt: skip
     suite = ET.parse(log).getroot()[0].attrib
     failed, skipped = int(suite["failures"]) + int(suite["errors"]), int(suite["skipped"])
     return {"passed": int(suite["tests"]) - failed - skipped, "failed": failed, "skipped": skipped,
+            "interrupted": done.returncode == 2,
             "duration_s": round(float(suite["time"]), 1)}  # fmt: skip
 
 
-def find_python(version: str) -> tuple[Path, str] | None:
-    """An interpreter of that version which runs, from PATH or pyenv, and its whole version."""
+def mirror() -> str:
+    """Where this machine has Debian's packages from."""
+    return answer("apt-get", "indextargets", "--format=$(REPO_URI)", "Origin: Debian",
+                  "Created-By: Packages")  # fmt: skip
+
+
+def unpacked(release: str, architecture: str, package: str) -> Path:
+    """What Debian's package needs, in a directory of its own."""
+    system = BUILD / f"{release}-{package}-{architecture}"
+    if system.exists():
+        return system
+    fetched, part = BUILD / f"{system.name}.debs", BUILD / f"{system.name}.part"
+    script = Path("/usr/share/debootstrap/scripts") / release
+    others = () if script.exists() else (mirror(), script.with_name("sid"))
+    run("debootstrap", f"--arch={architecture}", "--variant=minbase", "--download-only",
+        f"--include={package}", release, fetched, *others)  # fmt: skip
+    for archive in sorted(fetched.glob("var/cache/apt/archives/*.deb")):
+        run("dpkg-deb", "-x", archive, part)
+    return part.rename(system)
+
+
+def debians_python(version: str) -> Path:
+    """One that runs here, by the C library that it came with."""
+    system = unpacked(DEBIAN[version], "amd64", f"python{version}")
+    python = system / f"usr/bin/python{version}"
+    run("patchelf", "--set-interpreter", system / "usr/lib64/ld-linux-x86-64.so.2",
+        "--force-rpath", "--set-rpath", system / "usr/lib/x86_64-linux-gnu", python)  # fmt: skip
+    return python
+
+
+def find_python(version: str) -> Path | None:
+    """An interpreter of that version which runs, from PATH or pyenv."""
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
     found: list[str | Path | None] = [
         shutil.which(f"python{version}"),
         *pyenv.glob(f"versions/{version}.*/bin/python3"),
     ]
     for candidate in (each for each in found if each):
-        whole = answer(
-            candidate, "-c", "import ssl, venv, platform as p; print(p.python_version())"
-        )
-        if whole:
-            return Path(candidate), whole
+        if answer(candidate, "-c", "import ssl, venv; print(1)"):
+            return Path(candidate)
     return None
 
 
+def may_unpack() -> bool:
+    return not os.geteuid() and shutil.which("debootstrap") is not None
+
+
 def on_python(version: str, wheel: Path) -> dict[str, Any]:
-    found = find_python(version)
-    if found is None:
+    python = found = find_python(version)
+    if python is None and version in DEBIAN and may_unpack():
+        python = debians_python(version)
+    if python is None:
         return {"python": version, "found": False}
     environment = BUILD / f"venv-{version}"
-    run(found[0], "-m", "venv", "--clear", environment)
-    run(environment / "bin/pip", "install", "-q", wheel, *TEST_PACKAGES)
-    numpy = answer(environment / "bin/python", "-c", "import numpy; print(numpy.__version__)")
-    return {"python": found[1], "found": True, "numpy": numpy,
-            **python_tests([environment / "bin/python"], f"python-{version}")}  # fmt: skip
+    run(python, "-m", "venv", "--clear", "--without-pip", environment)
+    python = environment / "bin/python"
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        python,
+        "install",
+        "-q",
+        wheel,
+        *TEST_PACKAGES,
+        "numba",
+    )
+    whole = answer(python, "-c", "import platform as p; print(p.python_version())")
+    numpy = answer(python, "-c", "import numpy; print(numpy.__version__)")
+    return {"python": whole, "found": True, "numpy": numpy,
+            "from": "" if found else f"Debian {DEBIAN[version]}",
+            **python_tests([python], f"python-{version}", TESTS)}  # fmt: skip
 
 
 def arm64_python() -> list[str | Path]:
     """Debian's, unpacked; the command that runs it, with the arm64 wheel and what that needs."""
-    debian, system = BUILD / "debian", BUILD / "arm64"
     release = re.search(r"VERSION_CODENAME=(\w+)", Path("/etc/os-release").read_text())
     assert release, "this is no Debian"
-    run("debootstrap", "--arch=arm64", "--variant=minbase", "--download-only",
-        "--include=python3", release[1], debian)  # fmt: skip
-    for package in sorted(debian.glob("var/cache/apt/archives/*.deb")):
-        run("dpkg-deb", "-x", package, system)
+    system = unpacked(release[1], "arm64", "python3")
     python: list[str | Path] = [
         "qemu-aarch64-static", "-L", system, "-E", f"PYTHONPATH={system / 'site'}",
         system / "usr/bin/python3",
@@ -132,7 +189,7 @@ def arm64_python() -> list[str | Path]:
 
 
 def on_arm64() -> dict[str, Any]:
-    if os.geteuid() or not shutil.which("debootstrap"):
+    if not may_unpack():
         return {"found": False, "why": "that takes root, and debootstrap (apt-get install it)"}
     python = arm64_python()
     says = (
@@ -141,7 +198,16 @@ def on_arm64() -> dict[str, Any]:
     version, *kernels = answer(*python, "-c", says).split()
     numpy = answer(*python, "-c", "import numpy; print(numpy.__version__)")
     return {"python": version, "found": True, "numpy": numpy, "kernels": kernels,
-            **python_tests(python, "python-arm64")}  # fmt: skip
+            **python_tests(python, "python-arm64", ARM64_TESTS, ARM64_CHOICE)}  # fmt: skip
+
+
+def manylinux(wheel: Path) -> str:
+    """The platform tag that the wheel may have, by the symbols of the C library that it needs."""
+    done = subprocess.run(
+        [sys.executable, "-m", "auditwheel", "show", wheel],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return re.findall(r'"(manylinux\w+)"', done.stdout)[0]
 
 
 def main(results: Path) -> None:
@@ -149,15 +215,19 @@ def main(results: Path) -> None:
     (wheel,) = (ROOT / "dist").glob("mempattern-*.whl")
     found = {
         "machine": platform.machine(),
-        "system": f"{platform.system()} {platform.release()}",
+        "system": f"{platform.system()} {machine.kernel()}",
         "compiler": answer("aarch64-linux-gnu-gcc", "--version"),
         "emulator": answer("qemu-aarch64-static", "--version"),
         "c_arm64": c_tests(ROOT / "build/c-arm64"),
         "wheel": wheel.name,
+        "manylinux": manylinux(wheel),
         "tests": TESTS,
-        "pythons": [on_python(version, wheel) for version in VERSIONS],
-        "arm64_python": on_arm64(),
+        "arm64_tests": ARM64_TESTS,
     }
+    with ThreadPoolExecutor() as at_once:
+        arm64 = at_once.submit(on_arm64)
+        found["pythons"] = list(at_once.map(lambda version: on_python(version, wheel), VERSIONS))
+        found["arm64_python"] = arm64.result()
     results.write_text(json.dumps(found, indent=1) + "\n")
 
 

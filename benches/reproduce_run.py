@@ -7,7 +7,6 @@ how long the guest stood still, and whether its memory is whole where it arrived
 from __future__ import annotations
 
 import json
-import platform
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from link import link
+from machine import kernel
 from reproduce_guests import CEILING_S, Checked, Guest, Machine
 from reproduce_machine import machine, resumed
 
@@ -79,7 +79,7 @@ def migrate(guest: Guest, accel: str, policy: str, limit_s: float | None = None)
         if limit_s is not None:
             here.ask("migrate-set-parameters", **{"downtime-limit": round(limit_s * 1000)})
         qemu = here.ask("query-version")["qemu"]
-        versions = {"qemu": "{major}.{minor}.{micro}".format(**qemu), "kernel": platform.release()}
+        versions = {"qemu": "{major}.{minor}.{micro}".format(**qemu), "kernel": kernel()}
         with guest.watch(here, there) as blackout:
             said = _steer(guest, POLICIES[policy], here)
             moved = said["end"]["status"] == "completed"

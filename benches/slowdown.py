@@ -26,9 +26,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import machine
 import numpy as np
 import numpy.typing as npt
-from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
 
 from mempattern.microvm import guest_path
 from mempattern.qemu.qmp import QMP
@@ -248,9 +248,7 @@ def main(results: Path) -> None:
         "QEMU-KVM guest": lambda there: measure_guest("kvm", there),
         "QEMU-TCG guest": lambda there: measure_guest("tcg", there),
     }
-    machine = pytest_benchmark_generate_machine_info()
-    del machine["node"]
-    run: dict[str, Any] = {"machine_info": {**machine, "numpy": np.__version__}, "targets": []}
+    run: dict[str, Any] = {"machine_info": machine.info(), "targets": []}
     for name, measure in targets.items():
         print(name, flush=True)
         with tempfile.TemporaryDirectory() as directory:

@@ -108,10 +108,8 @@ def test_c_and_cplusplus_include_and_link_it(build, tmp_path, compiler, standard
     assert printed == f"{mempattern.__version__}\n"
 
 
-@pytest.mark.usefixtures("kvm")
-def test_the_example_sees_what_its_guest_wrote(build):
+def hold_to_the_guest(printed):
     """Each round the guest writes 16 pages of group 0 again and 4 new ones of group 1."""
-    printed = build("cc", ROOT / "examples/vmm.c", "-std=c11", "-O2", *STRICT)
     intervals, groups, curve = re.fullmatch(
         r"((?:interval .+\n)+)group .+\n((?: .+\n)+?)intervals .+\n((?: .+\n)+)", printed
     ).groups()
@@ -127,6 +125,18 @@ def test_the_example_sees_what_its_guest_wrote(build):
         [n, 16 // n, 16 + 4 * n] for n in lengths
     ]
     assert all(duration_s > 0 for _, _, duration_s, _ in windows)
+
+
+@pytest.mark.usefixtures("kvm")
+def test_the_example_sees_what_its_guest_wrote(build):
+    hold_to_the_guest(build("cc", ROOT / "examples/vmm.c", "-std=c11", "-O2", *STRICT))
+
+
+def test_the_page_shows_what_the_example_prints():
+    page = (ROOT / "docs/embedding.md").read_text()
+    (shown,) = re.findall(r"\$ ./vmm\n(.*?)```", page, re.DOTALL)
+    between = "".join(f"interval {i}: 20 dirty, 16 redirtied, 4 fresh\n" for i in range(2, 15))
+    hold_to_the_guest(shown.replace("...\n", between))
 
 
 def test_the_examples_errors_say_which_call(build, tmp_path):

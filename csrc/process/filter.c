@@ -18,7 +18,6 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
-#include <sys/ptrace.h>
 
 #define GET_FILTER 0x420c     /* PTRACE_SECCOMP_GET_FILTER */
 
@@ -63,12 +62,12 @@ int mpat_filters_allow(pid_t tid, unsigned long code, long number, long argument
     if (argument != MPAT_ANY_ARGUMENT)
         n_known += sizeof call.args[0];
     for (unsigned long i = 0;; i++) {
-        long n = ptrace((enum __ptrace_request)GET_FILTER, tid, (void *)i, NULL);
+        long n = ptrace((mpat_ptrace_request)GET_FILTER, tid, (void *)i, NULL);
 
         if (n < 0 && errno == ENOENT && i > 0)
             return 0;
         if (n < 0 || n > BPF_MAXINSNS ||
-            ptrace((enum __ptrace_request)GET_FILTER, tid, (void *)i, program) != n)
+            ptrace((mpat_ptrace_request)GET_FILTER, tid, (void *)i, program) != n)
             return -EACCES;
         unsigned action = mpat_filter_returns(program, (size_t)n, &call, n_known);
         if (action != SECCOMP_RET_ALLOW && action != SECCOMP_RET_LOG)

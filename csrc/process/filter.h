@@ -6,7 +6,15 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <stddef.h>
+#include <sys/ptrace.h>
 #include <sys/types.h>
+
+/* What ptrace(2) is asked: glibc has an enum for it, musl has not. */
+#ifdef __GLIBC__
+typedef enum __ptrace_request mpat_ptrace_request;
+#else
+typedef int mpat_ptrace_request;
+#endif
 
 /* The first argument is not known yet. */
 #define MPAT_ANY_ARGUMENT (-1L)

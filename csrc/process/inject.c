@@ -29,7 +29,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -74,7 +73,7 @@ struct stopped {
 
 static int64_t trace(long request, pid_t tid, unsigned long address, void *data)
 {
-    return ptrace((enum __ptrace_request)request, tid, (void *)address, data) < 0 ? -errno : 0;
+    return ptrace((mpat_ptrace_request)request, tid, (void *)address, data) < 0 ? -errno : 0;
 }
 
 /*
