@@ -37,23 +37,33 @@ def bitmaps(name: str, n_intervals: int) -> list[np.ndarray]:
     return [words[start : start + MOST_WORDS] for words in found]
 
 
-def of_kernels() -> dict[str, bytes]:
-    head = (MOST_WORDS * 64 - 7).to_bytes(2, "little")
+HEAD = (MOST_WORDS * 64 - 7).to_bytes(2, "little")
+
+
+def of_bitmaps() -> dict[str, bytes]:
+    """Three intervals as the bitmap, the previous one and those ever written."""
     return {
-        name: head + bytes([group, 4]) + b"".join(map(runs, bitmaps(name, 6)))
+        name: HEAD + bytes([group, 3]) + b"".join(map(runs, bitmaps(name, 3)))
+        for group, name in enumerate(RECORDED)
+    }
+
+
+def of_kernels() -> dict[str, bytes]:
+    """Many intervals, under different bits of what kernels.c asks for."""
+    return {
+        name: HEAD + bytes([group, 0x33 * group & 0x7F]) + b"".join(map(runs, bitmaps(name, 18)))
         for group, name in enumerate(RECORDED)
     }
 
 
 def of_follow() -> dict[str, bytes]:
     """Of one region, which then grows by 77 pages at its end."""
-    sizes = (MOST_WORDS * 64 - 7).to_bytes(2, "little")
     seeds = {}
     for kind, name in enumerate(RECORDED):
         intervals = [b"\x01\x64" + runs(words) for words in bitmaps(name, 6)]
         grows = b"\x03\x00\x80\x00" + (77).to_bytes(2, "little")
         said = b"".join(intervals[:3]) + grows + b"".join(intervals[3:])
-        seeds[name] = bytes([0x50 | kind << 2 & 0x0C]) + sizes + said
+        seeds[name] = bytes([0x50 | kind << 2 & 0x0C]) + HEAD + said
     return seeds
 
 
@@ -74,6 +84,7 @@ def small_trace(path: Path) -> None:
 def write(directory: Path) -> None:
     """Each target's into a directory of its name."""
     for target, seeds in (
+        ("bitmaps", of_bitmaps()),
         ("kernels", of_kernels()),
         ("kernels_simde", of_kernels()),
         ("follow", of_follow()),
