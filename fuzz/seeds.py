@@ -47,8 +47,8 @@ HEAD = (MOST_WORDS * 64 - 7).to_bytes(2, "little")
 
 
 def of_bitmaps() -> dict[str, bytes]:
-    """Three intervals as the bitmap, the previous one and those ever written."""
-    return {
+    """Three intervals as the bitmap, the previous one and those ever written; and a full bitmap."""
+    return {"full": b"\xff\xff\x03\x00" + b"\xfd" * 16} | {
         name: HEAD + bytes([group, 3]) + b"".join(map(runs, bitmaps(name, 3)))
         for group, name in enumerate(RECORDED)
     }
