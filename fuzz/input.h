@@ -59,15 +59,16 @@ static inline void next_bitmap(struct input *in, uint64_t *words, uint64_t n_pag
     }
 }
 
-/* The next bitmap, kept under the number i until the next one of that number; it ends at a guard page. */
+#define MOST_PAGES 144000u /* of a bitmap that is kept */
+
+/* The next bitmap, kept until the next one of the same number i; it ends at a guard page. */
 static inline uint64_t *next_guarded(struct input *in, size_t i, uint64_t n_pages)
 {
-    static uint64_t *kept[20]; /* mapping and unmapping them for each input takes longer than all else */
-    const uint64_t most_pages = 40000;
-    MUST(i < sizeof(kept) / sizeof(kept[0]) && n_pages <= most_pages);
+    static uint64_t *kept[20]; /* to map them anew for each input takes longer than all else */
+    MUST(i < sizeof(kept) / sizeof(kept[0]) && n_pages <= MOST_PAGES);
     if (kept[i] == NULL)
-        MUST(mpat_bitmap_alloc(most_pages, &kept[i]) == 0);
-    uint64_t *words = kept[i] + mpat_bitmap_words(most_pages) - mpat_bitmap_words(n_pages);
+        MUST(mpat_bitmap_alloc(MOST_PAGES, &kept[i]) == 0);
+    uint64_t *words = kept[i] + mpat_bitmap_words(MOST_PAGES) - mpat_bitmap_words(n_pages);
     next_bitmap(in, words, n_pages);
     return words;
 }

@@ -45,12 +45,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n_bytes)
 {
     static struct model m;
     struct objects objects[MOST_KERNELS];
-    const char *names[MOST_KERNELS];
+    const char *names[MOST_KERNELS]; /* each object's, or they take turns */
     struct input in = {bytes, n_bytes};
     uint32_t n_kernels = 0, pending = 0;
-    uint64_t n_pages = 1 + next_below(&in, MOST_PAGES, 2);
+    uint64_t n_pages = 1 + next_below(&in, FEW_PAGES, 2);
     uint32_t group_pages = next_group_pages(&in);
-    uint64_t kind = next(&in, 1); /* depth, whether the stats have a history, whether kernels change */
+    uint64_t kind = next(&in, 1); /* depth, and bits for what follows */
+    if (kind & 128)
+        n_pages += MOST_PAGES - FEW_PAGES; /* several blocks, and windows that look ahead */
     model_begin(&m, n_pages, group_pages, 1 + (uint32_t)(kind & 15));
     while ((names[n_kernels] = mpat_kernel_available(n_kernels)) != NULL) {
         create(&objects[n_kernels++], &m, kind & 16 ? 0 : 1);

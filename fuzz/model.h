@@ -7,7 +7,7 @@
 
 #include "input.h"
 
-#define MOST_PAGES 40000u
+#define FEW_PAGES 40000u
 #define MOST_WORDS (MOST_PAGES / 64)
 #define MOST_INTERVALS 20u
 
