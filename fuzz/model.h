@@ -11,6 +11,8 @@
 #define MOST_WORDS (MOST_PAGES / 64)
 #define MOST_INTERVALS 20u
 
+static const uint32_t lengths[8] = {1, 2, 3, 4, 6, 8, 12, 16}; /* of windows */
+
 /* Intervals of a second, and a half-life of one. */
 struct model {
     uint64_t n_pages, n_words, n_groups, group_words;
@@ -26,6 +28,8 @@ struct model {
     double rates[MOST_WORDS], weight; /* of all intervals */
     uint64_t hot[16][MOST_WORDS];     /* in at least so many of the last `depth`, from 1 */
     uint64_t n_distinct[16];          /* in the last so many */
+    size_t n_lengths;                 /* with a complete window, in the region and in its groups: */
+    double mean[8], deviation[8], means[8][MOST_WORDS], deviations[8][MOST_WORDS];
 };
 
 static uint32_t count(uint64_t word)
@@ -113,24 +117,6 @@ static void model_check_stats(const struct model *m, mpat_stats *stats, const mp
         MUST(alike(rates[i], m->rates[i] / m->weight));
 }
 
-/* What the histories must say at the end. */
-static void model_recall(struct model *m)
-{
-    memset(m->n_distinct, 0, sizeof(m->n_distinct));
-    for (uint64_t w = 0; w < m->n_words; w++) {
-        uint64_t any = 0, at_least[17] = {0};
-        for (uint32_t last = 1; last <= m->depth; last++) {
-            uint64_t word = last <= m->t ? m->words[m->t - last][w] : 0;
-            m->n_distinct[last - 1] += count(any |= word);
-            for (uint32_t k = last; k > 1; k--)
-                at_least[k] |= at_least[k - 1] & word;
-            at_least[1] |= word;
-        }
-        for (uint32_t k = 1; k <= m->depth; k++)
-            m->hot[k - 1][w] = at_least[k];
-    }
-}
-
 static void model_check_history(const struct model *m, mpat_history *history)
 {
     uint64_t *out = malloc(m->n_words * sizeof(*out)), n_distinct;
@@ -167,28 +153,48 @@ static void model_windows(const struct model *m, uint32_t n, uint64_t from, uint
                           (double)(n_windows * (n_windows - 1)));
 }
 
-static void model_check_windows(const struct model *m, mpat_distinct *distinct)
+/* What the histories and the windows must say at the end. */
+static void model_recall(struct model *m)
 {
-    static const uint32_t lengths[] = {1, 2, 3, 4, 6, 8, 12, 16};
-    size_t n_lengths = 0;
-    double mean, deviation, means[MOST_WORDS], deviations[MOST_WORDS];
-    while (n_lengths < 8 && lengths[n_lengths] <= m->t)
-        n_lengths++;
-    MUST(mpat_distinct_windows(distinct) == n_lengths);
-    for (size_t l = 0; l < n_lengths; l++) {
-        mpat_window window;
-        MUST(mpat_distinct_window(distinct, l, 0, &window) == 0);
-        model_windows(m, lengths[l], 0, m->n_words, &mean, &deviation);
-        MUST(window.n_intervals == lengths[l] && window.n_windows == m->t / lengths[l]);
-        MUST(alike(window.duration_s, lengths[l]) && alike(window.duration_std_s, 0));
-        MUST(alike(window.pages, mean) && alike(window.pages_std, deviation));
-        MUST(mpat_distinct_groups(distinct, l, 0, means, deviations) == 0);
+    memset(m->n_distinct, 0, sizeof(m->n_distinct));
+    for (uint64_t w = 0; w < m->n_words; w++) {
+        uint64_t any = 0, at_least[17] = {0};
+        for (uint32_t last = 1; last <= m->depth; last++) {
+            uint64_t word = last <= m->t ? m->words[m->t - last][w] : 0;
+            m->n_distinct[last - 1] += count(any |= word);
+            for (uint32_t k = last; k > 1; k--)
+                at_least[k] |= at_least[k - 1] & word;
+            at_least[1] |= word;
+        }
+        for (uint32_t k = 1; k <= m->depth; k++)
+            m->hot[k - 1][w] = at_least[k];
+    }
+    m->n_lengths = 0;
+    while (m->n_lengths < 8 && lengths[m->n_lengths] <= m->t)
+        m->n_lengths++;
+    for (size_t l = 0; l < m->n_lengths; l++) {
+        model_windows(m, lengths[l], 0, m->n_words, &m->mean[l], &m->deviation[l]);
         for (uint64_t g = 0; g < m->n_groups; g++) {
             uint64_t end = (g + 1) * m->group_words;
             model_windows(m, lengths[l], g * m->group_words, end < m->n_words ? end : m->n_words,
-                          &mean, &deviation);
-            MUST(alike(means[g], mean) && alike(deviations[g], deviation));
+                          &m->means[l][g], &m->deviations[l][g]);
         }
+    }
+}
+
+static void model_check_windows(const struct model *m, mpat_distinct *distinct)
+{
+    double means[MOST_WORDS], deviations[MOST_WORDS];
+    MUST(mpat_distinct_windows(distinct) == m->n_lengths);
+    for (size_t l = 0; l < m->n_lengths; l++) {
+        mpat_window window;
+        MUST(mpat_distinct_window(distinct, l, 0, &window) == 0);
+        MUST(window.n_intervals == lengths[l] && window.n_windows == m->t / lengths[l]);
+        MUST(alike(window.duration_s, lengths[l]) && alike(window.duration_std_s, 0));
+        MUST(alike(window.pages, m->mean[l]) && alike(window.pages_std, m->deviation[l]));
+        MUST(mpat_distinct_groups(distinct, l, 0, means, deviations) == 0);
+        for (uint64_t g = 0; g < m->n_groups; g++)
+            MUST(alike(means[g], m->means[l][g]) && alike(deviations[g], m->deviations[l][g]));
     }
 }
 
