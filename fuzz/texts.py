@@ -18,7 +18,8 @@ with atheris.instrument_imports(include=["mempattern"]):
     from mempattern.qemu import ram
     from mempattern.qemu.command_line import backend_bytes, ram_bytes
     from mempattern.qemu.mtree import parse_flat_view, parse_host_address
-    from mempattern.report.page_migration import Migrated, migration_section
+    from mempattern.report.migrated import Migrated
+    from mempattern.report.page_migration import migration_section
     from mempattern.sources import maps
     from mempattern.sources.content import META, Content
 
