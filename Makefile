@@ -16,9 +16,9 @@
 #                each other over them and the corpus
 #   make reproduce   migrate real guests under MP and its rivals (hours; root), into docs/reproduce.md
 #   make corpus      record again the guests and programs in benches/data/corpus (half an hour; root)
-#   make fuzz    every fuzz target for FUZZ_S seconds (10); make fuzz-TARGET one of them (fuzz/run.py)
-#   make soak    fuzz for FUZZ_S (an hour in all), hammer under ThreadSanitizer, trace a busy process
-#                for SOAK_MIN minutes (60), and write what came of it into docs/abuse.md
+#   make fuzz    every fuzz target for FUZZ_S seconds (7); make fuzz-TARGET one of them (fuzz/run.py)
+#   make soak    hammer under ThreadSanitizer, then trace a busy process for SOAK_MIN minutes (60) and
+#                fuzz each target for FUZZ_S (400) beside it; what came of it goes into docs/abuse.md
 #   make arm64   the C tests as on arm64, under qemu-user; portability runs them and the wheel on every
 #                Python there is (root and debootstrap: on Debian's newest and for arm64), and keeps
 #                what came out in docs/portability.md
@@ -181,10 +181,10 @@ corpus: $(VENV)/ready
 # libFuzzer is clang's; the targets in Python have it from atheris.
 FUZZ_S ?=
 fuzz: $(VENV)/ready | fuzzers
-	$(BIN)/python fuzz/run.py --seconds $(or $(FUZZ_S),10)
+	$(BIN)/python fuzz/run.py --seconds $(or $(FUZZ_S),7)
 
 fuzz-%: $(VENV)/ready | fuzzers
-	$(BIN)/python fuzz/run.py --seconds $(or $(FUZZ_S),10) $*
+	$(BIN)/python fuzz/run.py --seconds $(or $(FUZZ_S),7) $*
 
 .PHONY: fuzzers
 fuzzers: $(VENV)/ready
@@ -196,9 +196,11 @@ SOAK_MIN ?= 60
 soak: $(VENV)/ready | fuzzers
 	@mkdir -p benches/results
 	$(MAKE) --no-print-directory test-threads
-	$(BIN)/python fuzz/run.py --seconds $(or $(FUZZ_S),600) --results benches/results/soak.json
-	$(BIN)/python benches/soak.py $(SOAK_MIN) benches/results/soak.json
-	$(BIN)/python benches/soak_report.py benches/results/soak.json > docs/abuse.md
+	@$(BIN)/python benches/soak.py $(SOAK_MIN) benches/results/soak.json & \
+	$(BIN)/python fuzz/run.py --seconds $(or $(FUZZ_S),400) --results benches/results/fuzz.json; \
+	fuzzed=$$?; wait $$! && exit $$fuzzed
+	$(BIN)/python benches/soak_report.py $(addprefix benches/results/,fuzz.json soak.json) \
+	    > docs/abuse.md
 
 lint: $(VENV)/ready
 	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation -e '.[lint]'

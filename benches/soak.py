@@ -119,11 +119,8 @@ def summary(minutes: float, samples: list[dict[str, float]], trace: Path) -> dic
 
 
 def main(minutes: str, out: str) -> None:
-    path = Path(out)
     found = run(float(minutes))
-    kept = json.loads(path.read_text()) if path.exists() else {}
-    kept["tracing"] = found
-    path.write_text(json.dumps(kept, indent=1) + "\n")
+    Path(out).write_text(json.dumps(found, indent=1) + "\n")
     for name, value in found.items():
         print(f"{name:28} {value:,.2f}".rstrip("0").rstrip("."))
     if found["tracer_bytes_growth"] > FLAT_BYTES or found["tracer_descriptors_growth"] > 0:

@@ -10,7 +10,7 @@
 
 #define MOST_REGIONS 3u
 #define MOST_INTERVALS 20u
-#define MOST_PAGES 9000u
+#define MOST_REGION_PAGES 9000u
 
 struct state {
     size_t n_regions;
@@ -96,7 +96,7 @@ static void follow(struct state *s, struct input *in)
         uint64_t how = next(in, 1);
         origins[r].region = (int64_t)(how & 3) - (how & 4 ? 1 : 0);
         origins[r].page = how >> 3 & 3 ? (how >> 3 & 3) * s->group_pages : next_below(in, 3, 1) * 64;
-        pages[r] = 1 + next_below(in, MOST_PAGES, 2);
+        pages[r] = 1 + next_below(in, MOST_REGION_PAGES, 2);
         if (how & 0x80 && origins[r].region >= 0 && (size_t)origins[r].region < s->n_regions)
             pages[r] = s->pages[origins[r].region] + origins[r].page + pages[r] % 100;
     }
@@ -184,7 +184,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n_bytes)
     s.has_distinct = (int)(kind >> 4 & 1);
     s.depth = 1 + (uint32_t)(kind >> 5);
     for (size_t r = 0; r < s.n_regions; r++)
-        s.pages[r] = 1 + next_below(&in, MOST_PAGES, 2);
+        s.pages[r] = 1 + next_below(&in, MOST_REGION_PAGES, 2);
     make(&s);
     for (int calls = 0; in.n && calls < 60; calls++) {
         uint64_t what = next(&in, 1);

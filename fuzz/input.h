@@ -59,6 +59,27 @@ static inline void next_bitmap(struct input *in, uint64_t *words, uint64_t n_pag
     }
 }
 
+#define MOST_PAGES 144000u /* of a bitmap that is kept */
+
+/* The next bitmap, kept until the next one of the same number i; it ends at a guard page. */
+static inline uint64_t *next_guarded(struct input *in, size_t i, uint64_t n_pages)
+{
+    static uint64_t *kept[20]; /* to map them anew for each input takes longer than all else */
+    MUST(i < sizeof(kept) / sizeof(kept[0]) && n_pages <= MOST_PAGES);
+    if (kept[i] == NULL)
+        MUST(mpat_bitmap_alloc(MOST_PAGES, &kept[i]) == 0);
+    uint64_t *words = kept[i] + mpat_bitmap_words(MOST_PAGES) - mpat_bitmap_words(n_pages);
+    next_bitmap(in, words, n_pages);
+    return words;
+}
+
+static inline uint32_t next_group_pages(struct input *in)
+{
+    static const uint32_t sizes[] = {64,  128,  192,  448,   512,
+                                     576, 1024, 4096, 33280, UINT32_C(1) << 31};
+    return sizes[next_below(in, sizeof(sizes) / sizeof(sizes[0]), 1)];
+}
+
 /* All that the library answered, one after the other. */
 struct answers {
     uint8_t *bytes;

@@ -1,74 +1,92 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Every kernel against the scalar one: group counts, the fused pass, the history and its hot pages,
- * windows. Built a second time with the kernels that this machine lacks, through SIMDe. Bitmaps end
- * at a guard page.
+ * Statistics, histories and windows of one region, by every kernel and by kernels that take turns,
+ * against plain loops (model.h). Built a second time with the kernels that this machine lacks,
+ * through SIMDe. Bitmaps end at a guard page.
  */
-#include "input.h"
+#include "model.h"
 
-#define MOST_PAGES 40000u
-#define MOST_INTERVALS 10u
+#define MOST_KERNELS 5u
 
-static const uint32_t group_sizes[] = {64, 128, 192, 448, 512, 576, 1024, 4096, 33280, 1u << 31};
-#define N_GROUP_SIZES (sizeof(group_sizes) / sizeof(group_sizes[0]))
-
-static void answer_all(struct input in, struct answers *a, double *fractions)
-{
-    uint64_t n_pages = 1 + next_below(&in, MOST_PAGES, 2), *words;
-    uint32_t group_pages = group_sizes[next_below(&in, N_GROUP_SIZES, 1)];
-    uint32_t depth = 1 + (uint32_t)next_below(&in, 16, 1);
-    uint64_t n_groups = (n_pages + group_pages - 1) / group_pages;
-    uint32_t *counts = malloc(n_groups * sizeof(*counts));
-    double *rates = malloc(n_groups * sizeof(*rates));
-    mpat_history *history;
+struct objects {
+    mpat_history *history, *alone; /* of the stats, if they have one, and one by itself */
     mpat_stats *stats;
     mpat_distinct *distinct;
-    mpat_seen seen;
-    MUST(counts != NULL && rates != NULL && mpat_bitmap_alloc(n_pages, &words) == 0);
-    MUST(mpat_history_create(&n_pages, 1, depth, &history) == 0);
-    MUST(mpat_stats_create(&n_pages, 1, group_pages, 1.0, history, &stats) == 0);
-    MUST(mpat_distinct_create(&n_pages, 1, group_pages, &distinct) == 0);
-    for (uint32_t t = 0; in.n && t < MOST_INTERVALS; t++) {
-        next_bitmap(&in, words, n_pages);
-        const uint64_t *bitmap = words;
-        MUST(mpat_group_counts(words, n_pages, group_pages, counts) == 0);
-        answer(a, counts, n_groups * sizeof(*counts));
-        MUST(mpat_stats_update(stats, &bitmap, 1.0, &seen) == 0);
-        answer(a, &seen, sizeof(seen));
-        answer_groups(a, stats, 0);
-        MUST(mpat_distinct_update(distinct, &bitmap, 1.0) == 0);
-    }
-    answer_hot(a, history, 0, n_pages, depth);
-    answer_windows(a, distinct, 0, fractions);
-    MUST(mpat_stats_write_rate(stats, 0, rates) == 0);
-    for (uint64_t g = 0; g < n_groups; g++)
-        fractions[63] += rates[g];
-    mpat_distinct_destroy(distinct);
-    mpat_stats_destroy(stats);
-    mpat_history_destroy(history);
-    mpat_bitmap_free(words, n_pages);
-    free(counts);
-    free(rates);
+};
+
+static void create(struct objects *o, const struct model *m, int has_history)
+{
+    o->history = NULL;
+    if (has_history)
+        MUST(mpat_history_create(&m->n_pages, 1, m->depth, &o->history) == 0);
+    MUST(mpat_history_create(&m->n_pages, 1, m->depth, &o->alone) == 0);
+    MUST(mpat_stats_create(&m->n_pages, 1, m->group_pages, 1.0, o->history, &o->stats) == 0);
+    MUST(mpat_distinct_create(&m->n_pages, 1, m->group_pages, &o->distinct) == 0);
+}
+
+static void destroy(struct objects *o)
+{
+    mpat_distinct_destroy(o->distinct);
+    mpat_stats_destroy(o->stats);
+    mpat_history_destroy(o->alone);
+    mpat_history_destroy(o->history);
+}
+
+/* The last n intervals go through the windows at once. */
+static void windows_take(struct objects *o, const struct model *m, uint32_t n)
+{
+    static const double seconds[MOST_INTERVALS] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
+                                                   1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+    const uint64_t *const *bitmaps = (const uint64_t *const *)m->bitmaps + m->t - n;
+    MUST(mpat_distinct_update_all(o->distinct, bitmaps, seconds, n) == 0);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n_bytes)
 {
-    struct answers expected = {0};
-    double expected_fractions[64] = {0};
-    const char *name;
+    static struct model m;
+    struct objects objects[MOST_KERNELS];
+    const char *names[MOST_KERNELS]; /* each object's, or they take turns */
     struct input in = {bytes, n_bytes};
-    MUST(mpat_kernel_use("scalar") == 0);
-    answer_all(in, &expected, expected_fractions);
-    for (size_t i = 0; (name = mpat_kernel_available(i)) != NULL; i++) {
-        struct answers found = {0};
-        double fractions[64] = {0};
-        MUST(mpat_kernel_use(name) == 0);
-        answer_all(in, &found, fractions);
-        MUST(same_answers(&found, &expected));
-        for (int f = 0; f < 64; f++)
-            MUST(alike(fractions[f], expected_fractions[f]));
-        forget_answers(&found);
+    uint32_t n_kernels = 0, pending = 0;
+    uint64_t n_pages = 1 + next_below(&in, FEW_PAGES, 2);
+    uint32_t group_pages = next_group_pages(&in);
+    uint64_t kind = next(&in, 1); /* depth, and bits for what follows */
+    if (kind & 128)
+        n_pages += MOST_PAGES - FEW_PAGES; /* several blocks, and windows that look ahead */
+    model_begin(&m, n_pages, group_pages, 1 + (uint32_t)(kind & 15));
+    while ((names[n_kernels] = mpat_kernel_available(n_kernels)) != NULL) {
+        create(&objects[n_kernels++], &m, kind & 16 ? 0 : 1);
+        MUST(n_kernels < MOST_KERNELS);
     }
-    forget_answers(&expected);
+    while (in.n && m.t < MOST_INTERVALS) {
+        const uint64_t *bitmap = model_add(&m, next_guarded(&in, m.t, n_pages));
+        pending = pending % 5 + 1; /* windows take 5 intervals at once, or each as it comes */
+        for (uint32_t k = 0; k < n_kernels; k++) {
+            struct objects *o = &objects[k];
+            mpat_seen seen;
+            MUST(mpat_kernel_use(names[(k + (kind & 32 ? m.t : 0)) % n_kernels]) == 0);
+            MUST(mpat_stats_update(o->stats, &bitmap, 1.0, &seen) == 0);
+            model_check_stats(&m, o->stats, &seen);
+            MUST(mpat_history_update(o->alone, &bitmap) == 0);
+            if (!(kind & 64))
+                MUST(mpat_distinct_update(o->distinct, &bitmap, 1.0) == 0);
+            else if (pending == 5)
+                windows_take(o, &m, 5);
+        }
+    }
+    if (m.t > 0)
+        model_recall(&m);
+    for (uint32_t k = 0; k < n_kernels; k++) {
+        MUST(mpat_kernel_use(names[k]) == 0);
+        if (kind & 64 && pending % 5)
+            windows_take(&objects[k], &m, pending);
+        if (m.t > 0) {
+            model_check_history(&m, objects[k].alone);
+            if (objects[k].history != NULL)
+                model_check_history(&m, objects[k].history);
+            model_check_windows(&m, objects[k].distinct);
+        }
+        destroy(&objects[k]);
+    }
     return 0;
 }

@@ -7,7 +7,7 @@
 
 #include "input.h"
 
-#define MOST_PAGES 17000u
+#define MOST_RAM_PAGES 17000u
 
 static void take(mpat_ramstream *s, struct answers *a)
 {
@@ -25,7 +25,7 @@ static void take(mpat_ramstream *s, struct answers *a)
         MUST(mpat_ramstream_block(s, b, &block) == 0);
         answer(a, &block.n_pages, sizeof(block.n_pages));
         answer(a, block.name, strlen(block.name));
-        MUST((all_pages += block.n_pages) <= MOST_PAGES);
+        MUST((all_pages += block.n_pages) <= MOST_RAM_PAGES);
         if (block.n_pages)
             MUST(mpat_bitmap_alloc(block.n_pages, &bitmaps[b]) == 0);
     }
@@ -61,7 +61,7 @@ static int feed(const uint8_t *bytes, size_t n_bytes, size_t piece, struct answe
     mpat_ramstream_state state;
     size_t at = 0, used;
     int err;
-    MUST(mpat_ramstream_create(MOST_PAGES, &s) == 0);
+    MUST(mpat_ramstream_create(MOST_RAM_PAGES, &s) == 0);
     do {
         size_t n = n_bytes - at < piece ? n_bytes - at : piece;
         uint64_t passes, blocks;

@@ -1,10 +1,9 @@
 """A trace file that is damaged or made to do harm: read, or refused with a `TraceError`.
 
 The fuzzer's bytes are what is done to a small recorded trace: bytes overwritten anywhere in the
-file, and values put into its tables.
+file or in the log of one that is still written, values and bitmaps put into its tables.
 """
 
-import os
 import sqlite3
 import sys
 import tempfile
@@ -16,6 +15,7 @@ import atheris
 with atheris.instrument_imports(include=["mempattern"]):
     from mempattern.errors import TraceError
     from mempattern.trace import TraceReader
+    from mempattern.trace.blobs import zstd
 
 import seeds
 
@@ -55,43 +55,63 @@ SQL = (
     "alter table {table} add column more as (zeroblob(1000000000))",
     "alter table {table} drop column {column}",
     "insert into dropped values ({row}, {row})",
+    "with recursive n(i) as (select 1 union all select i + 1 from n limit 300) "
+    "insert into meta select i, i from n",
 )
 
-SCRATCH = Path(tempfile.mkdtemp(prefix="mempattern-fuzz-", dir="/dev/shm"))
+CHECKED = zstd.CompressionParameter.checksum_flag
+SIZED = zstd.CompressionParameter.content_size_flag
+
+SCRATCH = Path(tempfile.mkdtemp())  # run.py takes care of it
 FILE = SCRATCH / "fuzzed.mpt"
-seeds.small_trace(SCRATCH / "seed.mpt")
-SEED = (SCRATCH / "seed.mpt").read_bytes()
+LOG = SCRATCH / "fuzzed.mpt-wal"
+WRITTEN, LOGGED, WHOLE = seeds.small_trace(SCRATCH / "seed.mpt")
 
 
-def put_into_tables(data: atheris.FuzzedDataProvider) -> None:
-    with suppress(sqlite3.Error, ValueError):
-        database = sqlite3.connect(FILE)
-        try:
-            for _ in range(data.ConsumeIntInRange(1, 4)):
-                table, column = COLUMNS[data.ConsumeIntInRange(0, len(COLUMNS) - 1)]
-                row = data.ConsumeIntInRange(0, 6)
-                kind = data.ConsumeIntInRange(0, 3)
-                if kind == 3:
-                    statement = SQL[data.ConsumeIntInRange(0, len(SQL) - 1)]
-                    with suppress(sqlite3.Error):
-                        database.execute(statement.format(table=table, column=column, row=row))
-                    continue
-                value: object = data.ConsumeBytes(data.ConsumeIntInRange(0, 200))
-                if kind == 0:
-                    value = NUMBERS[data.ConsumeIntInRange(0, len(NUMBERS) - 1)]
-                elif kind == 1:
-                    value = TEXTS[data.ConsumeIntInRange(0, len(TEXTS) - 1)]
-                with suppress(sqlite3.Error):
-                    database.execute(
-                        f"update {table} set {column} = ? where rowid = ?", (value, row)
-                    )
-            database.commit()
-        finally:
-            database.close()
+def bitmap(data: atheris.FuzzedDataProvider) -> bytes:
+    """A frame of words, nearly as the writer makes them."""
+    words = data.ConsumeBytes(data.ConsumeIntInRange(0, 40))
+    sizes = (seeds.RAM_BYTES, seeds.MORE_BYTES, len(words))
+    words = words.ljust(sizes[data.ConsumeIntInRange(0, 2)], b"\0")
+    options = {
+        CHECKED: int(data.ConsumeIntInRange(0, 7) > 0),
+        SIZED: int(data.ConsumeIntInRange(0, 7) > 0),
+    }
+    return zstd.compress(words, options=options)
 
 
-def overwrite(data: atheris.FuzzedDataProvider) -> None:
-    content = bytearray(FILE.read_bytes())
+def put_into_tables(data: atheris.FuzzedDataProvider, content: bytes) -> bytes:
+    database = sqlite3.connect(":memory:")
+    database.deserialize(content)
+    for _ in range(data.ConsumeIntInRange(1, 4)):
+        table, column = COLUMNS[data.ConsumeIntInRange(0, len(COLUMNS) - 1)]
+        row = data.ConsumeIntInRange(0, 6)
+        kind = data.ConsumeIntInRange(0, 5)
+        value: object
+        if kind == 0:
+            value = NUMBERS[data.ConsumeIntInRange(0, len(NUMBERS) - 1)]
+        elif kind == 1:
+            value = TEXTS[data.ConsumeIntInRange(0, len(TEXTS) - 1)]
+        elif kind == 2:
+            value = data.ConsumeIntInRange(-2, 600)
+        elif kind == 3:
+            value = data.ConsumeBytes(data.ConsumeIntInRange(0, 200))
+        elif kind == 4:
+            value, table, column = bitmap(data), "bitmap", "words"
+        with suppress(sqlite3.Error, ValueError):
+            if kind == 5:
+                statement = SQL[data.ConsumeIntInRange(0, len(SQL) - 1)]
+                database.execute(statement.format(table=table, column=column, row=row))
+            else:
+                database.execute(f"update {table} set {column} = ? where rowid = ?", (value, row))
+    database.commit()
+    changed = database.serialize()
+    database.close()
+    return changed
+
+
+def overwrite(data: atheris.FuzzedDataProvider, before: bytes) -> bytes:
+    content = bytearray(before)
     for _ in range(data.ConsumeIntInRange(1, 8)):
         if not content:
             break
@@ -103,19 +123,22 @@ def overwrite(data: atheris.FuzzedDataProvider) -> None:
         content[at : at + len(some)] = some
         if data.ConsumeIntInRange(0, 30) == 0:
             del content[at:]
-    FILE.write_bytes(content)
+    return bytes(content)
 
 
 def one_input(given: bytes) -> None:
     data = atheris.FuzzedDataProvider(given)
-    FILE.write_bytes(SEED)
-    how = data.ConsumeIntInRange(0, 2)
-    if how != 1:
-        put_into_tables(data)
-    if how != 0:
-        overwrite(data)
+    how = data.ConsumeIntInRange(0, 7)
+    if how == 7:
+        FILE.write_bytes(WRITTEN)
+        LOG.write_bytes(overwrite(data, LOGGED))
+    else:
+        LOG.unlink(missing_ok=True)
+        content = put_into_tables(data, WHOLE) if how < 5 else WHOLE
+        FILE.write_bytes(overwrite(data, content) if how > 3 else content)
+    step = 1 if data.ConsumeBool() else -1
     with suppress(TraceError), TraceReader(FILE) as trace:
-        for position in range(min(len(trace), 5)):
+        for position in range(min(len(trace), 5))[::step]:
             with suppress(TraceError):
                 interval = trace[position]
                 for region in interval.regions:
@@ -124,7 +147,4 @@ def one_input(given: bytes) -> None:
 
 if __name__ == "__main__":
     atheris.Setup(sys.argv, one_input)
-    try:
-        atheris.Fuzz()
-    finally:
-        os.system(f"rm -rf {SCRATCH}")
+    atheris.Fuzz()

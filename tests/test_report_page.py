@@ -22,6 +22,7 @@ from mempattern.live.figures import Figures
 from mempattern.live.record import to_meta
 from mempattern.report.markup import Markup, element, escape, script_json
 from mempattern.report.migrated import Migrated
+from mempattern.report.page_migration import migration_section
 from mempattern.trace import TraceReader, TraceWriter
 
 EVIL = """</script></style><img src=x onerror=alert(1)>'"&amp;<!--${title}"""
@@ -260,6 +261,14 @@ def test_facts_of_a_migration_that_make_no_sense(facts, tmp_path, capsys):
         for interval in intervals(hot(640, 3, 20)):
             trace.write(interval)
     assert page_of(capsys, path).data["passes"] == []
+
+
+@pytest.mark.parametrize("huge", ["1e200", 10**200])
+def test_a_dirty_rate_beyond_all_numbers(huge):
+    passed = f'[{{"ns": 7, "dirty_pages_per_s": {huge}, "page_bytes": {huge}}}]'
+    migrated = Migrated.of({"migration": "{}", "migration.passes.000": passed}, 0)
+    assert migrated.marks() == [{"at": 7e-9, "bandwidth": 0.0, "dirtyRate": 0.0}]
+    assert "inf" not in migration_section(migrated)
 
 
 def test_regions_that_grow_and_lost_pages(tmp_path, capsys):

@@ -99,7 +99,7 @@ INLINED void tally_lines(const struct mpat_input *in, const uint64_t *prev, uint
         if (n_active >= all_from && n_lines == BLOCK) {
             n_active = 0;
             for (uint64_t w = 0; w < BLOCK_WORDS; w += LINE)
-                n_active += (uint64_t)line_tally(&t, cur + w, cur[w - 1], p ? p + w : NULL,
+                n_active += (uint64_t)line_tally(&t, cur + w, *(cur + w - 1), p ? p + w : NULL,
                                                  e ? e + w : NULL);
         } else {
             uint64_t active = lines_any(cur, n_lines);

@@ -215,6 +215,12 @@ static inline void book_block(const struct mpat_pass *p, uint64_t first)
 }
 #endif
 
+/* Only then may its work be more than the active lines. */
+static inline int is_dense(const struct mpat_pass *p, const struct block *b)
+{
+    return p->group_words == LINE && word_count(b->active | b->was) >= DENSE_FROM;
+}
+
 /* A block where a group is a line and many are active. */
 static inline void block_dense(struct mpat_pass *p, const struct block *b)
 {
@@ -315,7 +321,7 @@ FETCHES void block_fetch(const struct mpat_pass *p, const struct block *b)
  */
 static void block_work(struct mpat_pass *p, const struct block *b, struct open_group *open)
 {
-    if (p->group_words == LINE && word_count(b->active | b->was) >= DENSE_FROM)
+    if (is_dense(p, b))
         block_dense(p, b);
     else
         block_any_groups(p, b, open);
@@ -344,7 +350,7 @@ static void pass(struct mpat_pass *p)
         int dense = word_count(b->active) >= (p->stream ? IN_ORDER_FROM : DENSE_FROM);
         if (!dense)
             block_fetch(p, b);
-        else if (p->group_words == LINE && p->stream && n_lines - first >= BLOCK)
+        else if (p->stream && n_lines - first >= BLOCK && is_dense(p, b))
             b->work = ~UINT64_C(0);
         if (waiting)
             block_work(p, waiting, &open);

@@ -179,6 +179,39 @@ static void test_large(const char *name)
     CHECK(large_outcome() == expected);
 }
 
+/*
+ * A line that was dirty in the interval to be forgotten only, while 8 of its block are: more than go
+ * through out of order, and fewer than are worked on all together.
+ */
+static void test_large_forgets(const char *name)
+{
+    const uint64_t n = LARGE_PAGES, line = 13 * 8;
+    uint64_t n_words = mpat_bitmap_words(n), *input;
+    mpat_history *history;
+    mpat_stats *stats;
+    mpat_seen seen;
+    snprintf(context, sizeof(context), "%s large, forgets", name);
+    if (mpat_bitmap_alloc(n, &input) || mpat_history_create(&n, 1, 2, &history) ||
+        mpat_stats_create(&n, 1, 512, 1.0, history, &stats))
+        abort();
+    for (int t = 0; t < 4; t++) {
+        const uint64_t *in = input;
+        memset(input, 0, n_words * sizeof(*input));
+        for (uint64_t w = 0; t == 2 && w < 8 * 8; w++)
+            input[w] = 1;
+        input[line] = t == 0 || t == 3;
+        CHECK(mpat_stats_update(stats, &in, 1.0, &seen) == 0);
+        CHECK(seen.redirtied_pages == 0);
+        if (t == 2) {
+            CHECK(mpat_history_hot_pages(history, 0, 1, input) == 0);
+            CHECK(input[0] == 1 && input[line] == 0);
+        }
+    }
+    mpat_stats_destroy(stats);
+    mpat_history_destroy(history);
+    mpat_bitmap_free(input, n);
+}
+
 /* ---- errors -------------------------------------------------------------------------------- */
 
 static void test_errors(void)
@@ -323,6 +356,7 @@ int main(void)
         test_rates();
         test_threads();
         test_large(name);
+        test_large_forgets(name);
         printf("test_stats: %s: %s\n", name, failures ? "FAILED" : "ok");
     }
     return failures != 0;

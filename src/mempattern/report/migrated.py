@@ -89,7 +89,10 @@ def _objects(said: object) -> list[dict[str, object]]:
 
 def dirty_rate(one: Mapping[str, object]) -> float | None:
     pages, size = number(one, "dirty_pages_per_s"), number(one, "page_bytes")
-    return None if pages is None or size is None else pages * size
+    if pages is None or size is None:
+        return None
+    rate = float(pages) * float(size)
+    return rate if math.isfinite(rate) else None
 
 
 def seconds(one: Mapping[str, object], name: str) -> str:
