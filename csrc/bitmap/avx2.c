@@ -46,7 +46,7 @@ static inline uint32_t word_count(uint64_t w)
     return (uint32_t)n;
 }
 
-/* The eight words of a line. */
+#define HAVE_WORDS_COUNT
 static inline uint32_t words_count(const uint64_t *p)
 {
     return (word_count(p[0]) + word_count(p[1])) + (word_count(p[2]) + word_count(p[3])) +

@@ -3,24 +3,31 @@
 
 /* ---- what an interval did ------------------------------------------------------------------ */
 
-#define LINE_VECS (LINE * sizeof(uint64_t) / sizeof(vec))
-
-/* So that sums stay in registers, and a null pointer given as such costs nothing. */
-#define INLINED static inline __attribute__((always_inline))
-
-/* Sums in each lane of 64 bits. */
 struct tally {
-    vec dirty, redirtied, fresh, runs;
+    vec lanes, redirtied, fresh, runs; /* sums in each lane of 64 bits */
+    uint64_t dirty;                    /* without what is in lanes */
 };
+
+/* Count a line's dirty pages; are there any? */
+INLINED int line_dirty(struct tally *t, const uint64_t *cur)
+{
+#ifdef HAVE_WORDS_COUNT
+    uint32_t dirty = words_count(cur);
+    t->dirty += dirty;
+    return dirty != 0;
+#else
+    t->lanes += line_lanes((const vec *)(const void *)cur);
+    return line_any(cur);
+#endif
+}
 
 /* One line, and whether it is not zero; before is the word in front of cur. */
 INLINED int line_tally(struct tally *t, const uint64_t *cur, uint64_t before,
                        const uint64_t *prev, uint64_t *ever)
 {
     const vec *c = (const vec *)(const void *)cur, *p = (const vec *)(const void *)prev;
-    vec *e = (vec *)(void *)ever, any = c[0], bits[LINE_VECS];
+    vec *e = (vec *)(void *)ever, bits[LINE_VECS];
 
-    t->dirty += line_lanes(c);
     line_starts(cur, before, bits);
     t->runs += line_lanes(bits);
     if (prev != NULL) {
@@ -40,9 +47,7 @@ INLINED int line_tally(struct tally *t, const uint64_t *cur, uint64_t before,
                 e[i] |= c[i];
         }
     }
-    for (unsigned i = 1; i < LINE_VECS; i++)
-        any |= c[i];
-    return vec_any(any);
+    return line_dirty(t, cur);
 }
 
 /* The words from `word` on, which are less than a line or have the last one, masked. */
@@ -112,7 +117,7 @@ INLINED void tally_lines(const struct mpat_input *in, const uint64_t *prev, uint
         }
         seen->active_groups += n_active;
     }
-    seen->dirty_pages += lanes_sum(&t.dirty);
+    seen->dirty_pages += t.dirty + lanes_sum(&t.lanes);
     seen->redirtied_pages += lanes_sum(&t.redirtied);
     seen->fresh_pages += lanes_sum(&t.fresh);
     seen->runs += lanes_sum(&t.runs);
@@ -122,8 +127,13 @@ INLINED void tally_lines(const struct mpat_input *in, const uint64_t *prev, uint
 static void tally(const struct mpat_input *in, const uint64_t *prev, uint64_t *ever,
                   mpat_seen *seen)
 {
-    if (prev == NULL && ever == NULL) /* by itself, for it is what only counts */
+    /* Each by itself, so that no line asks which bitmaps there are. */
+    if (prev == NULL && ever == NULL)
         tally_lines(in, NULL, NULL, seen);
+    else if (prev == NULL)
+        tally_lines(in, NULL, ever, seen);
+    else if (ever == NULL)
+        tally_lines(in, prev, NULL, seen);
     else
         tally_lines(in, prev, ever, seen);
     if (ever == NULL)

@@ -10,6 +10,8 @@
  *   block_any(p)        the same for the 64 lines of a block, a bit each
  *   line_count(p)       bits set in a line; p 8-byte aligned
  *   line_lanes(v)       the same, as a sum in each word of a vec; v: the line as vecs
+ *   words_count(p)      may be defined with HAVE_WORDS_COUNT: line_count without vectors, for loops
+ *                       that keep these busy
  *   lines_count(p, n, counts)     the same for n lines
  *   line_starts(p, before, starts)   the bits that begin a run, as vecs; before: the word in front
  *   line_fuse(...)      below
@@ -41,6 +43,10 @@
 #define LINE MPAT_LINE_WORDS
 #define BLOCK MPAT_BLOCK_LINES
 #define BLOCK_WORDS ((uint64_t)BLOCK * LINE)
+#define LINE_VECS (LINE * sizeof(uint64_t) / sizeof(vec))
+
+/* So that sums stay in registers, and a null pointer given as such costs nothing. */
+#define INLINED static inline __attribute__((always_inline))
 
 /* From so many of 64 groups on it is cheaper to keep the books of all of them with vectors. */
 #define DENSE_FROM 16

@@ -16,6 +16,7 @@ struct vm {
     uint32_t group;
     uint32_t first[MAX_INTERVALS]; /* where runs of intervals begin */
     size_t n_runs;
+    int is_dense; /* every interval */
     mpat_distinct *distinct;
 };
 
@@ -112,6 +113,22 @@ static void check_vm(const struct vm *vm)
 
 #define MOST_AT_ONCE 20
 
+#define BLOCK_WORDS (64 * 8)
+
+/* Dirty all over, but for blocks that are so in part, or in the first lines of each half. */
+static void dense_input(uint64_t *words, uint64_t n_words)
+{
+    for (uint64_t w = 0; w < n_words; w++)
+        words[w] = random64() & random64();
+    for (uint64_t block = 0; block * BLOCK_WORDS < n_words; block++) {
+        uint64_t shape = random_below(6), kept = random_below(BLOCK_WORDS / 2);
+        for (uint64_t i = 0; i < BLOCK_WORDS && block * BLOCK_WORDS + i < n_words; i++) {
+            if ((shape == 0 && i >= kept) || (shape == 1 && i % (BLOCK_WORDS / 2) >= kept))
+                words[block * BLOCK_WORDS + i] = 0;
+        }
+    }
+}
+
 /* So many intervals at once. */
 static void vm_update(struct vm *vm, uint32_t n)
 {
@@ -124,7 +141,10 @@ static void vm_update(struct vm *vm, uint32_t n)
             uint64_t **input = &inputs[n_inputs++];
             if (mpat_bitmap_alloc(vm->sizes[r], input))
                 abort();
-            next_input(*input, vm->sizes[r], vm->models[r].t, 2);
+            if (vm->is_dense)
+                dense_input(*input, vm->models[r].n_words);
+            else
+                next_input(*input, vm->sizes[r], vm->models[r].t, 2);
             model_add(&vm->models[r], *input, durations[i]);
         }
     }
@@ -224,6 +244,28 @@ static void test_sequences(void)
     run(3 * 32768 + 777, 512, 13, 0); /* several blocks */
     run(3 * 32768, 512, 9, 4);
     run(2 * 32768 + 1, 1024, 13, 0);
+}
+
+/* Where all intervals are dense, kernels go through blocks in parts: here some that are looked at. */
+static void test_dense(void)
+{
+    static const uint32_t groups[] = {64, 512, 1536, 32768 / 2, 1u << 30};
+    for (size_t g = 0; g < sizeof(groups) / sizeof(groups[0]); g++) {
+        struct vm vm = {.sizes = {9 * 32768 + random_below(32768)},
+                        .n_regions = 1, .group = groups[g], .n_runs = 1, .is_dense = 1};
+        uint64_t n_words = mpat_bitmap_words(vm.sizes[0]);
+        vm.models[0] = (struct model){.n = vm.sizes[0], .n_words = n_words, .group = groups[g]};
+        snprintf(context, sizeof(context), "%s dense, group=%u", mpat_kernel_active(), groups[g]);
+        if (mpat_distinct_create(vm.sizes, 1, groups[g], &vm.distinct))
+            abort();
+        vm_update(&vm, 2);
+        vm_update(&vm, 12);
+        vm_update(&vm, 1);
+        vm_update(&vm, 3);
+        check_vm(&vm);
+        mpat_distinct_destroy(vm.distinct);
+        model_free(&vm.models[0]);
+    }
 }
 
 /* The longest windows there are, at one word's cost each; nothing stays open beyond them. */
@@ -375,6 +417,7 @@ int main(void)
         CHECK(mpat_kernel_use(name) == 0);
         test_errors();
         test_sequences();
+    test_dense();
         test_threads();
         printf("test_distinct: %s: %s\n", name, failures ? "FAILED" : "ok");
     }
