@@ -60,8 +60,9 @@ test-c: $(VENV)/ready
 	else echo 'skipped: nothing runs as on arm64: apt-get install gcc-aarch64-linux-gnu' \
 	    'libc6-dev-arm64-cross qemu-user-static'; fi
 
-# What has threads, and no virtual machine or other process: that takes ThreadSanitizer minutes.
+# What has threads; what takes ThreadSanitizer minutes is for a soak.
 RACES := test_threads test_ring_order test_interrupted
+SLOW_RACES := test_stats test_distinct test_precopy test_microvm
 
 # ThreadSanitizer's own map of the addresses does not go with all that the kernel shuffles.
 test-threads: $(VENV)/ready
@@ -195,8 +196,9 @@ fuzzers: $(VENV)/ready
 SOAK_MIN ?= 60
 soak: $(VENV)/ready | fuzzers
 	@mkdir -p benches/results
-	$(MAKE) --no-print-directory test-threads
+	$(MAKE) --no-print-directory test-threads RACES='$(RACES) $(SLOW_RACES)'
 	@$(BIN)/python benches/soak.py $(SOAK_MIN) benches/results/soak.json & \
+	trap "kill $$!" INT TERM; \
 	$(BIN)/python fuzz/run.py --seconds $(or $(FUZZ_S),400) --results benches/results/fuzz.json; \
 	fuzzed=$$?; wait $$! && exit $$fuzzed
 	$(BIN)/python benches/soak_report.py $(addprefix benches/results/,fuzz.json soak.json) \

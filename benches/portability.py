@@ -213,7 +213,7 @@ def manylinux(wheel: Path) -> str:
 def main(results: Path) -> None:
     BUILD.mkdir(parents=True, exist_ok=True)
     (wheel,) = (ROOT / "dist").glob("mempattern-*.whl")
-    found = {
+    found: dict[str, Any] = {
         "machine": platform.machine(),
         "system": f"{platform.system()} {machine.kernel()}",
         "compiler": answer("aarch64-linux-gnu-gcc", "--version"),

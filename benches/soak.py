@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from mempattern.trace import TraceReader
 
@@ -69,7 +72,7 @@ def growth(samples: list[dict[str, float]], name: str) -> float:
     return median(values[-third:]) - median(values[:third])
 
 
-def run(minutes: float) -> dict[str, float]:
+def run(minutes: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="mempattern-soak-") as directory:
         trace = Path(directory) / "soak.mpt"
         target = subprocess.Popen([sys.executable, "-c", TARGET], stdout=subprocess.PIPE)
@@ -83,7 +86,8 @@ def run(minutes: float) -> dict[str, float]:
             while tracer.poll() is None:
                 time.sleep(minutes * 60 / N_SAMPLES)
                 if tracer.poll() is None and trace.exists():
-                    samples.append(sample(tracer.pid, target.pid, trace))
+                    with suppress(OSError):  # it may end meanwhile
+                        samples.append(sample(tracer.pid, target.pid, trace))
         finally:
             tracer.terminate()
             if target.poll() is not None:
@@ -95,7 +99,7 @@ def run(minutes: float) -> dict[str, float]:
         return summary(minutes, samples, trace)
 
 
-def summary(minutes: float, samples: list[dict[str, float]], trace: Path) -> dict[str, float]:
+def summary(minutes: float, samples: list[dict[str, float]], trace: Path) -> dict[str, Any]:
     with TraceReader(trace) as reader:
         n_intervals, dropped = len(reader), reader.dropped
         lost_pages = sum(interval.lost_pages for interval in reader)
@@ -115,14 +119,18 @@ def summary(minutes: float, samples: list[dict[str, float]], trace: Path) -> dic
         "trace_rate_ratio": rates[1] / rates[0],  # second half to first: 1 is linear
         **{name: median(one[name] for one in samples) for name in names},
         **{f"{name}_growth": growth(samples, name) for name in names},
+        "samples": samples,
     }
 
 
 def main(minutes: str, out: str) -> None:
+    # Who makes both end is heard, though a shell has what it runs in the background ignore Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     found = run(float(minutes))
     Path(out).write_text(json.dumps(found, indent=1) + "\n")
     for name, value in found.items():
-        print(f"{name:28} {value:,.2f}".rstrip("0").rstrip("."))
+        if isinstance(value, int | float):
+            print(f"{name:28} {value:,.2f}".rstrip("0").rstrip("."))
     if found["tracer_bytes_growth"] > FLAT_BYTES or found["tracer_descriptors_growth"] > 0:
         raise SystemExit("the tracer's memory or its descriptors grow")
 

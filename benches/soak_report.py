@@ -33,7 +33,7 @@ comes of {ran}.
 | what | in CI | `make soak` |
 |---|---|---|
 | C tests under AddressSanitizer and UndefinedBehaviorSanitizer | all (`make test-c`) | |
-| threads hammering one object, under ThreadSanitizer | `make test-threads` | the same |
+| C tests under ThreadSanitizer | `make test-threads` | also the slower ones (`SLOW_RACES`) |
 | memory that runs out at every single call for it | `test_enomem` | |
 | interrupted calls, half-read rings, memslots that change | `test_kvm_log`, `test_kvm_ring` | |
 | failing calls on a process, clocks, stops | `test_process_faults`, `tests/test_clocks.py` | |
@@ -41,8 +41,8 @@ comes of {ran}.
 | threads hammering one object of Python's | `tests/test_threads.py` | |
 | full, slow, stuck and broken disks; kills at any moment | `tests/test_trace_disk.py` | |
 | statistics, windows, traces under any order of calls | `tests/test_*stateful.py` | |
-| flat memory, tracing a busy process | `tests/test_flat_memory.py` | an hour beside the fuzzing (`SOAK_MIN`) |
-| coverage-guided fuzzing | 7 s a target (`make fuzz`) | an hour in all (`FUZZ_S`) |
+| flat memory, tracing a busy process | `tests/test_flat_memory.py` | an hour (`SOAK_MIN`) |
+| coverage-guided fuzzing | 7 s a target (`make fuzz`) | beside it, as long in all (`FUZZ_S`) |
 
 ## Fuzzing
 

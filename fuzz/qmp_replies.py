@@ -11,7 +11,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import atheris
 
@@ -19,6 +19,7 @@ with atheris.instrument_imports(include=["mempattern"]):
     from mempattern.errors import MempatternError
     from mempattern.live.borrowed import Borrowed
     from mempattern.live.figures import Figures
+    from mempattern.live.migrator import OnNonconvergence
     from mempattern.live.over_qmp import QMPMigrator, emulates
     from mempattern.live.preflight import check_version
     from mempattern.qemu import ram, stream
@@ -28,7 +29,7 @@ TEXT = (Path(__file__).parent / "qmp_replies.json").read_text()
 REAL = json.loads(TEXT)
 COMMANDS = list(REAL)
 NO_GUARD: Any = SimpleNamespace(tell=lambda _: None, let_go=lambda: None)
-CHOICES = ("continue", "postcopy", "throttle", "cancel")
+CHOICES = get_args(OnNonconvergence)
 RAM_AT = int(REAL["gpa2hva 0x0"].split()[-1], 16)
 RAM = Mapping(RAM_AT, RAM_AT + (64 << 20), "rw-p", 0, 0, "", 4096)
 VALUES: tuple[Any, ...] = (
@@ -155,7 +156,7 @@ def one_input(given: bytes) -> None:
 
 
 if __name__ == "__main__":
-    ram.read_mappings = lambda _: [RAM]
+    ram.read_mappings = lambda pid: [RAM]
     atheris.Setup(sys.argv, one_input)
     with asyncio.Runner() as runner:
         atheris.Fuzz()

@@ -51,7 +51,7 @@ def process(text: str) -> None:
     for mapping in found:
         assert isinstance(mapping.name, str)
     ram._arguments = lambda _: arguments  # type: ignore[assignment]
-    ram.read_mappings = lambda _: found
+    ram.read_mappings = lambda pid: found
     for block in ram.guest_ram_blocks(1).blocks:
         assert block.region.n_pages > 0
 

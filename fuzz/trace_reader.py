@@ -73,7 +73,7 @@ def bitmap(data: atheris.FuzzedDataProvider) -> bytes:
     words = data.ConsumeBytes(data.ConsumeIntInRange(0, 40))
     sizes = (seeds.RAM_BYTES, seeds.MORE_BYTES, len(words))
     words = words.ljust(sizes[data.ConsumeIntInRange(0, 2)], b"\0")
-    options = {
+    options: dict[int, int] = {
         CHECKED: int(data.ConsumeIntInRange(0, 7) > 0),
         SIZED: int(data.ConsumeIntInRange(0, 7) > 0),
     }
