@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import large_trace
-import numpy as np
-from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
+import machine
 
 from mempattern.classify.patterns import PatternDetector
 from mempattern.cli import report as command
@@ -163,7 +162,7 @@ def measure(n_intervals: int, gib: int, folder: Path, browser: Any) -> dict[str,
     large_trace.write(trace, n_intervals, gib)
     outputs = {kind: folder / f"large.{kind}" for kind in KINDS}
     return {
-        "machine_info": pytest_benchmark_generate_machine_info() | {"numpy": np.__version__},
+        "machine_info": machine.info(),
         "n_intervals": n_intervals,
         "gib": gib,
         "report": report(trace, outputs, n_intervals),
