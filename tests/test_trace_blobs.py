@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mempattern._memory import BitmapPool
 from mempattern.errors import MempatternError
 from mempattern.regions import Region
 from mempattern.trace import blobs
@@ -49,6 +50,18 @@ def test_large_ones_that_nobody_has_any_more_are_where_others_were():
         found = unpacker.unpack(packer.pack(bitmap(n_words, 1, seed)), region_of(n_words))
         places.add(found.ctypes.data)
     assert len(places) <= 2
+
+
+def test_a_region_that_grows_leaves_no_memory_behind(monkeypatch):
+    """Else a trace could ask for that of all sizes that its regions ever had."""
+    taken = []
+    take = BitmapPool.take
+    monkeypatch.setattr(BitmapPool, "take", lambda pool: taken.append(pool) or take(pool))
+    packer, unpacker = blobs.Packer(), blobs.Unpacker()
+    for n_words in range(PIECE_WORDS, 2 * PIECE_WORDS, PIECE_WORDS // 10):
+        unpacker.unpack(packer.pack(bitmap(n_words, 1, 0)), region_of(n_words))
+    assert len(set(map(id, taken))) > 1
+    assert sum(len(pool._free) for pool in taken) == 1
 
 
 @pytest.mark.parametrize("n_words", SIZES)

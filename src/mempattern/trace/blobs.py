@@ -57,8 +57,8 @@ class Unpacker:
     """
 
     def __init__(self) -> None:
-        self._pools: dict[int, BitmapPool] = {}
-        """By pages."""
+        self._pools: dict[str, tuple[int, BitmapPool]] = {}
+        """Of each region, for as many pages as it had when it was read last."""
 
     def unpack(self, blob: bytes, region: Region) -> Bitmap:
         """Never takes more memory than the region's bitmap needs, whatever the blob claims.
@@ -87,8 +87,7 @@ class Unpacker:
     ) -> tuple[Bitmap, int]:
         """Piece by piece, each of which stays in the cache; and how many bytes there are."""
         n_bytes, at = region.n_words * 8, 0
-        pool = self._pools.setdefault(region.n_pages, BitmapPool(region.n_pages))
-        pointer, words = pool.take()
+        pointer, words = self._pool(region).take()
         room = ffi.buffer(pointer, n_bytes)
         while piece and at + len(piece) <= n_bytes:
             room[at : at + len(piece)] = piece
@@ -96,9 +95,18 @@ class Unpacker:
             piece = b"" if inflater.eof else inflater.decompress(b"", max_length=_PIECE_BYTES)
         return words, at + len(piece)
 
+    def _pool(self, region: Region) -> BitmapPool:
+        n_pages, pool = self._pools.get(region.name, (0, None))
+        if pool is None or n_pages != region.n_pages:
+            if pool is not None:
+                pool.close()
+            pool = BitmapPool(region.n_pages)
+            self._pools[region.name] = region.n_pages, pool
+        return pool
+
     def close(self) -> None:
         """Free what nobody has; what somebody still has stays."""
-        for pool in self._pools.values():
+        for _, pool in self._pools.values():
             pool.close()
 
 
