@@ -40,6 +40,9 @@ class Memslot:
     """A KVM memslot and the region it is.
 
     `slot` is as in kvm_userspace_memory_region: the id in bits 0-15, the address space in 16-31.
+
+    Raises `RegionError` for a slot that does not fit, for what is no `Region`, and for one of more
+    than 2**31 - 1 pages, the most that KVM has in a memslot.
     """
 
     slot: int
