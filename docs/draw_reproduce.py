@@ -47,12 +47,12 @@ def draw(runs: list[Run], picture: Path) -> None:
         spread(pause, row, ended, attrgetter("downtime_s"), colour)
         spread(calm_pause, row, others, attrgetter("downtime_s"), colour)
     moved.set_yticks(range(len(names)), names)
-    moved.set(xlabel="moved, %", xlim=(0, 130), xticks=(0, 50, 100))
-    time.set(xlabel="total time, s", xlim=(0, None))
+    moved.set(xlabel="moved, %:\nmemory-intensive guests", xlim=(0, 130), xticks=(0, 50, 100))
+    time.set(xlabel="total time, s:\nmemory-intensive guests", xlim=(0, None))
     for axes, whose in ((pause, "memory-intensive guests"), (calm_pause, "the other guests")):
         axes.axvline(CEILING_S, color="black", linewidth=0.6)
         axes.axvline(DEFAULT_LIMIT_S, color="black", linewidth=0.6, linestyle=":")
-        axes.set(xlabel=f"downtime, s: {whose}", xlim=(0, 1.08 * CEILING_S))
+        axes.set(xlabel=f"downtime, s:\n{whose}", xlim=(0, 1.08 * CEILING_S))
     figure.savefig(picture, dpi=130)
     print(f"wrote {picture}")
 
