@@ -159,7 +159,7 @@ def verdicts(intensive: Sequence[Run], calm: Sequence[Run], runs: Sequence[Run])
             less = f"at least {-goal:.0%} less {what} than `{LEAST}`"
             yield _goal(f"`{name}` takes {less}, in the mean", is_met, _change(said), own)
     more = changed(intensive, "best", "mp", TIME)
-    yield _goal("`best` takes less time than `mp`", more is not None and more.value < 0,
+    yield _goal("`best` takes less time than `mp`", _is_less(more),
                 _change(more), _of(intensive, policy="best"))  # fmt: skip
     for name in OURS:
         own = _of(calm, policy=name)
@@ -356,9 +356,20 @@ def _bold(name: str) -> str:
     return f"**{name}**" if name in ("mp", "best") else name
 
 
-def _goal(what: str, is_met: bool, said: str, runs: Sequence[Run]) -> str:
+def _is_less(change: Mean | None) -> bool | None:
+    """None where the interval has both signs, so that the runs do not settle it."""
+    if change is None:
+        return False
+    if change.interval is not None and change.interval[0] < 0 < change.interval[1]:
+        return None
+    return change.value < 0
+
+
+def _goal(what: str, is_met: bool | None, said: str, runs: Sequence[Run]) -> str:
     if not runs:
         return f"- **Open**: {what}: nothing of it has run."
+    if is_met is None:
+        return f"- **Open**: {what}: {said}, which these runs do not settle."
     return f"- **{'Met' if is_met else 'Missed'}**: {what}: {said}."
 
 

@@ -153,6 +153,21 @@ def test_what_has_not_run_is_no_goal_met():
     assert "**Open**" in text
 
 
+@pytest.mark.parametrize(
+    ("best", "word"),
+    [((1.0, 3.0, 2.0), "Met"), ((9.0, 10.0, 9.0), "Missed"), ((1.0, 9.0, 4.0), "Open")],
+)
+def test_what_the_runs_do_not_settle_is_open(best, word, tmp_path):
+    guests = ("sweep", "grow", "zipf")
+    runs = loaded(
+        tmp_path,
+        *(line(guest, "mp", 0, 4.0) for guest in guests),
+        *(line(guest, "best", 0, total_s) for guest, total_s in zip(guests, best, strict=True)),
+    )
+    text = "\n".join(reproduce_report.verdicts(runs, [], runs))
+    assert f"- **{word}**: `best` takes less time than `mp`: " in text
+
+
 @pytest.mark.parametrize("what", ["fill", "page", "count", "lost"])
 def test_wrong_memory_is_seen(what):
     memory, source = FakeMemory(), FakeMemory()
