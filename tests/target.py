@@ -98,11 +98,14 @@ def _read(command):
 
 
 def _read_into(command):
-    """The kernel writes, by read(2)."""
-    fd = os.open("/dev/zero", os.O_RDONLY)
+    """The kernel writes, by read(2); or the disk of a file that is read by O_DIRECT."""
+    path = command.get("path")
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECT) if path else os.open("/dev/zero", os.O_RDONLY)
+    n_bytes = PAGE if path else 8
     with memoryview(_maps[command["name"]]) as view:
         for page in command["pages"]:
-            os.readv(fd, [view[page * PAGE : page * PAGE + 8]])
+            os.readv(fd, [view[page * PAGE : page * PAGE + n_bytes]])
+            os.lseek(fd, 0, os.SEEK_SET)
     os.close(fd)
 
 

@@ -104,6 +104,16 @@ def test_the_kernel_writes_for_the_process(target):
         assert only(source.collect()) == [3, 4, 60]
 
 
+def test_a_disk_writes_for_the_process(target, tmp_path):
+    """A read by O_DIRECT pins its pages as the kernel would write them, which counts."""
+    address = target.map(64)
+    target.write(range(64))
+    with over(target, address, 64) as source:
+        for pages in ([3, 4, 60], [4], []):
+            target.do("read-into", pages=pages, path=file_of(tmp_path, 1))
+            assert only(source.collect()) == pages
+
+
 def test_a_forked_child_changes_nothing(target):
     address = target.map(256)
     target.write(range(256))
