@@ -70,6 +70,8 @@ def test_help_ends_with_examples_and_exit_codes(words, capsys, monkeypatch):
     code, out, err = says([*command, "--help"], capsys, call)
     assert (code, err) == (0, "")
     assert out.index("\noptions:") < out.index("\nexamples:") < out.index("\nexit codes:")
+    exits = list(PARSERS[words].exits)
+    assert exits == sorted(exits)
     for option in ("--version", "--debug"):
         assert re.search(rf"^  {option} ", out, re.MULTILINE)
     assert all(len(line) <= 80 for line in out.splitlines())
