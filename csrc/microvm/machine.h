@@ -142,7 +142,4 @@ void mpat_vcpu_aim(mpat_vcpu *vcpu, uint64_t target);
 /* It runs no guest code and will not before it is told to. */
 bool mpat_vcpu_is_parked(const mpat_vcpu *vcpu);
 
-/* It has finished or died. */
-bool mpat_vcpu_is_over(const mpat_vcpu *vcpu);
-
 #endif

@@ -68,7 +68,8 @@ void mpat_vcpu_aim(mpat_vcpu *vcpu, uint64_t target)
     pthread_cond_broadcast(&vcpu->vm->changed); /* this may park it, or let it run */
 }
 
-bool mpat_vcpu_is_over(const mpat_vcpu *vcpu)
+/* It has finished or died. */
+static bool is_over(const mpat_vcpu *vcpu)
 {
     return vcpu->finished || vcpu->error;
 }
@@ -76,13 +77,13 @@ bool mpat_vcpu_is_over(const mpat_vcpu *vcpu)
 /* The thread's one rule. Between two steps the guest's count cannot move: vcpu->steps is right. */
 static bool should_run(const mpat_vcpu *vcpu)
 {
-    return !mpat_vcpu_is_over(vcpu) && !vcpu->held &&
+    return !is_over(vcpu) && !vcpu->held &&
            !(vcpu->between_steps && vcpu->steps >= vcpu->target);
 }
 
 bool mpat_vcpu_is_parked(const mpat_vcpu *vcpu)
 {
-    return mpat_vcpu_is_over(vcpu) || (vcpu->waiting && !should_run(vcpu));
+    return is_over(vcpu) || (vcpu->waiting && !should_run(vcpu));
 }
 
 /* ---- its ends ------------------------------------------------------------------------------ */
@@ -168,7 +169,7 @@ static void handle_ports(mpat_vcpu *vcpu)
     struct kvm_run *run = vcpu->run;
     uint8_t *data = (uint8_t *)run + run->io.data_offset;
 
-    for (uint32_t i = 0; i < run->io.count && !mpat_vcpu_is_over(vcpu); i++) {
+    for (uint32_t i = 0; i < run->io.count && !is_over(vcpu); i++) {
         uint32_t value = 0;
         if (run->io.direction == KVM_EXIT_IO_OUT) {
             memcpy(&value, data, run->io.size);
