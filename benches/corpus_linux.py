@@ -58,7 +58,7 @@ def kernel() -> tuple[Path, dict[str, str]]:
 
 
 def initramfs(
-    path: Path, script: str, programs: Iterable[str] = (), files: Mapping[str, bytes] | None = None
+    path: Path, script: str, programs: Iterable[str], files: Mapping[str, bytes]
 ) -> dict[str, str]:
     """Write one whose init runs the script. Gives the version of busybox.
 
@@ -76,7 +76,7 @@ def initramfs(
         contents[f"bin/{Path(found).name}"] = Path(found).read_bytes()
         for library in re.findall(r"(?:=> |\t)(/\S+) \(0x", _run("ldd", found)):
             contents[library.lstrip("/")] = Path(library).read_bytes()
-    contents |= dict(files or {})
+    contents |= files
     path.write_bytes(_gzip(b"".join(_cpio(contents))))
     return {"busybox-static": version}
 

@@ -130,7 +130,7 @@ def least_limit_s(guest: Guest, results: Results) -> float | None:
     return LADDER_S[low]
 
 
-def perform(cell: Cell, results: Results, limit_s: float | None = None) -> None:
+def perform(cell: Cell, results: Results, limit_s: float | None) -> None:
     arm, name, policy, number = cell
     begun_s = time.monotonic()
     outcome = migrate(GUESTS[name], ARMS[arm], policy, limit_s)

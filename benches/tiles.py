@@ -82,7 +82,7 @@ def as_they_are(traces: tuple[Bitmaps, ...]) -> list[Case]:
     return [Case(tuple(trace.words)) for trace in traces]
 
 
-def tiled(trace: Bitmaps, gib: float, n_intervals: int = N_WINDOWED) -> Case:
+def tiled(trace: Bitmaps, gib: float, n_intervals: int) -> Case:
     """So many successive intervals of a guest of that size."""
     n_words = int(gib * GIB_WORDS)
     n_rows, tile = trace.words.shape

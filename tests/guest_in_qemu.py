@@ -27,9 +27,9 @@ def qemu_guest(accel, command_line, tmp_path, *options, memory=("-m", "64"), pas
         process.communicate()
 
 
-def wait_for(process, serial, word, seconds=90):
+def wait_for(process, serial, word):
     """The guest's serial output once the word is in it."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + 90
     while time.monotonic() < deadline:
         text = serial.read_text() if serial.exists() else ""
         if word in text:

@@ -78,7 +78,6 @@ class Pair:
     look: Path
     """Another QMP socket of the source's, while a controller has the first."""
     serial: Path
-    target_serial: Path
 
     def ask(self, command, **arguments):
         with QMP(self.look, self.source.pid) as session:
@@ -115,7 +114,7 @@ class Pair:
 
 
 @contextmanager
-def qemu_pair(accel, line, tmp_path, bytes_per_s=40e6, *options, memory="64"):
+def qemu_pair(accel, line, tmp_path, bytes_per_s, *options):
     """The guest runs at the source; the target waits for it, and would not start it by itself."""
     there, door = tmp_path / "there", tmp_path / "door"
     there.mkdir()
@@ -125,17 +124,16 @@ def qemu_pair(accel, line, tmp_path, bytes_per_s=40e6, *options, memory="64"):
         return ("-qmp", f"unix:{path},server=on,wait=off")
 
     with ExitStack() as stack:
-        target, target_serial, _ = stack.enter_context(qemu_guest(
+        target, *_ = stack.enter_context(qemu_guest(
             accel, line, there, "-S", "-incoming", f"unix:{door}", *served(target_qmp), *options,
-            memory=("-m", memory),
         ))  # fmt: skip
         source, serial, _ = stack.enter_context(qemu_guest(
-            accel, line, tmp_path, *served(qmp), *served(look), *options, memory=("-m", memory),
+            accel, line, tmp_path, *served(qmp), *served(look), *options,
         ))  # fmt: skip
         link = Link(tmp_path / "channel", door, bytes_per_s)
         stack.callback(link.cut)
         wait_for(source, serial, "pattern=")
-        yield Pair(source, qmp, target, target_qmp, link, look, serial, target_serial)
+        yield Pair(source, qmp, target, target_qmp, link, look, serial)
 
 
 def ram(process, qmp):

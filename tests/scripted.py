@@ -29,7 +29,7 @@ SCRIPTED = [sys.executable, __file__]
 STEP = 512 * 4096  # regions grow downwards by this
 
 
-def scripted_regions(number, n_regions=3):
+def scripted_regions(number, n_regions):
     """Of interval `number`: the first grows up, the second down, the last one comes at number 3,
     and one has large pages.
     """

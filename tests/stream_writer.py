@@ -36,16 +36,16 @@ def command(number, data=b""):
     return b"\x08" + struct.pack(">HH", number, len(data)) + data
 
 
-def footer(section_id=RAM_ID):
-    return b"\x7e" + struct.pack(">I", section_id)
+def footer():
+    return b"\x7e" + struct.pack(">I", RAM_ID)
 
 
 def section_start(section_id=RAM_ID, idstr="ram", version=4):
     return b"\x01" + struct.pack(">I", section_id) + name(idstr) + struct.pack(">II", 0, version)
 
 
-def section_part(section_id=RAM_ID):
-    return b"\x02" + struct.pack(">I", section_id)
+def section_part():
+    return b"\x02" + struct.pack(">I", RAM_ID)
 
 
 def block_list(blocks, page_bytes=4096):
@@ -60,7 +60,7 @@ def eos():
     return struct.pack(">Q", EOS)
 
 
-def setup(blocks, page_bytes=4096, footers=True):
+def setup(blocks, page_bytes, footers):
     return section_start() + block_list(blocks, page_bytes) + eos() + (footer() if footers else b"")
 
 

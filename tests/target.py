@@ -14,7 +14,6 @@ import sys
 PAGE = 4096
 KINDS = ("private", "thp", "shared", "memfd", "hugetlb", "private-file", "shared-file")
 _MAP_HUGETLB = 0x40000
-_MFD_HUGETLB = 4
 
 
 class Target:

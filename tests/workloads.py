@@ -40,6 +40,6 @@ def uniform(n_pages, per_interval, seed=0):
     return lambda _: rng.integers(0, n_pages, per_interval)
 
 
-def phased(busy, n_busy, n_idle, offset=0):
+def phased(busy, n_busy, n_idle):
     """`busy` for so many intervals, then nothing for so many."""
-    return lambda i: busy(i) if (i + offset) % (n_busy + n_idle) < n_busy else slice(0, 0)
+    return lambda i: busy(i) if i % (n_busy + n_idle) < n_busy else slice(0, 0)

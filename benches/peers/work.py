@@ -92,14 +92,12 @@ def first(n: int, forms: Sequence[Any]) -> list[Any]:
     return list(itertools.islice(itertools.cycle(forms), n))
 
 
-def windows_of(
-    forms: Sequence[Any], union: Callable[[Any, Any], Any] = or_
-) -> Iterator[Sequence[Any]]:
+def windows_of(forms: Sequence[Any]) -> Iterator[Sequence[Any]]:
     """For each length the windows, as the unions of shorter ones. Ours are made so, too."""
     made = {1: forms}
     for length, of in _MADE_OF.items():
         n, parts = length // of, made[of]
-        made[length] = [reduce(union, parts[i : i + n]) for i in range(0, len(parts) - n + 1, n)]
+        made[length] = [reduce(or_, parts[i : i + n]) for i in range(0, len(parts) - n + 1, n)]
     return (made[length] for length in LENGTHS)
 
 

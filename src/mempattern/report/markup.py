@@ -18,8 +18,8 @@ def escape(value: object) -> Markup:
     return value if isinstance(value, Markup) else Markup(html.escape(str(value)))
 
 
-def join(parts: Iterable[object], between: str = "") -> Markup:
-    return Markup(between.join(escape(part) for part in parts))
+def join(parts: Iterable[object]) -> Markup:
+    return Markup("".join(escape(part) for part in parts))
 
 
 def element(name: str, *content: object, **attributes: object) -> Markup:
