@@ -176,6 +176,30 @@ def test_every_module_is_in_the_map():
     assert not missing
 
 
+def test_no_file_imports_from_further_down_the_map():
+    """But the one of which the map says so."""
+    names = re.findall(
+        r"^  ((?:\w+, )*\w+)/? ", the_map().split("src/mempattern/")[1], re.MULTILINE
+    )
+    line_of = {name: i for i, line in enumerate(names) for name in line.split(", ")}
+    below = set()
+    for path in ROOT.glob("src/mempattern/**/*.py"):
+        module = ".".join(path.relative_to(ROOT / "src/mempattern").with_suffix("").parts)
+        if module == "__init__":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module == "mempattern":
+                wanted = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module.startswith("mempattern."):
+                wanted = [node.module.removeprefix("mempattern.")]
+            else:
+                continue
+            for name in wanted:
+                if line_of[name.split(".")[0]] > line_of[module.split(".")[0]]:
+                    below.add((module, name))
+    assert below == {("sources.migration_stream", "qemu.stream")}
+
+
 def test_what_is_to_be_made_can_be():
     """Every `make TARGET` of the pages is in the Makefile."""
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
