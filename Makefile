@@ -27,7 +27,8 @@
 #   make lint    ruff, mypy and pyright
 #   make stub    write anew the stub of the C core, after a change of its headers
 #   make docs    the documentation into build/docs, and its doctests; make man writes the man pages
-#   make recordings   record anew what the pictures show; make pictures draws them
+#   make recordings   record anew what the pictures, the README and docs/migrate.md show (root; redis,
+#                QEMU and KVM); make pictures draws the pictures
 
 PYTHON ?= python3
 VENV   := .venv
@@ -239,6 +240,8 @@ recordings: $(VENV)/ready
 	rm -f src/mempattern/sample/demo.mpt
 	$(BIN)/mempattern demo --record src/mempattern/sample/demo.mpt
 	docs/record_redis.sh
+	docs/record_guest.sh
+	$(BIN)/python docs/record_migration.py
 
 wheel: $(VENV)/ready
 	rm -f dist/mempattern-*.whl

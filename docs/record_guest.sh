@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
 guest=
-trap 'if [ -n "$guest" ]; then kill "$guest"; fi; rm -r "$work"' EXIT
+trap 'if [ -n "$guest" ]; then kill "$guest"; wait "$guest" || true; fi; rm -r "$work"' EXIT
 
 head -c 300M /dev/urandom > "$work/fill"
 kernel=$(.venv/bin/python -c 'from mempattern.microvm import guest_path; print(guest_path())')
