@@ -107,7 +107,7 @@ SHAPES = (1, 4, 3)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Observed:
+class Known:
     """What is known of a VM or a region; of the rows that are intervals the last is the newest."""
 
     past: npt.NDArray[np.uint64]
@@ -130,7 +130,7 @@ class Observed:
 class _Case:
     """What the rules look at."""
 
-    seen: Observed
+    seen: Known
     n: int
     """Intervals of the window: the last ones, of which the sample knows the past."""
     past: npt.NDArray[np.uint64]
@@ -152,7 +152,7 @@ class _Case:
 _Verdict = tuple[Kind, float, Evidence]
 
 
-def decide(seen: Observed) -> Pattern:
+def decide(seen: Known) -> Pattern:
     """The kind of pattern of a region, or of the VM as if it were one: the verdict of the first
     rule that has one.
     """
@@ -176,7 +176,7 @@ def decide(seen: Observed) -> Pattern:
     return Pattern(kind if confidence >= LEAST_CONFIDENCE else Kind.UNKNOWN, confidence, evidence)
 
 
-def _measure(seen: Observed, past: npt.NDArray[np.uint64], n: int) -> Evidence:
+def _measure(seen: Known, past: npt.NDArray[np.uint64], n: int) -> Evidence:
     """What needs no rule."""
     dirty, redirtied = (int(column.sum()) for column in seen.counts[-n:, :2].T)
     lengths_s = np.diff(seen.times_ns[-n:], axis=1)[:, 0] / 1e9
@@ -286,7 +286,7 @@ def _phased(period: Period | None, evidence: Evidence) -> _Verdict | None:
     return Kind.PHASED, 1 - 2.0 ** (-2 * period.n_periods * period.correlation), found
 
 
-def _volume_period(seen: Observed) -> Period | None:
+def _volume_period(seen: Known) -> Period | None:
     starts_s, ends_s = (seen.times_ns.T - seen.times_ns[0, 0]) / 1e9
     rate = seen.counts[:, 0] / (ends_s - starts_s)
     pages = float(seen.counts[:, 0].mean())
@@ -295,7 +295,7 @@ def _volume_period(seen: Observed) -> Period | None:
     return find_period(rate, starts_s, ends_s)
 
 
-def _shape_period(seen: Observed) -> Period | None:
+def _shape_period(seen: Known) -> Period | None:
     """Of what a dirty page is like: redirtied, the beginning of a run, alone in its group."""
     starts_s, ends_s = (seen.times_ns.T - seen.times_ns[0, 0]) / 1e9
     dirty = seen.counts[:, 0]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from mempattern.classify.decide import Observed, decide
+from mempattern.classify.decide import Known, decide
 from mempattern.classify.kinds import Kind, Pattern
 from mempattern.classify.sample import SAMPLE_PAGES, PageSample, Sampled
 from mempattern.classify.series import Series
@@ -145,7 +145,7 @@ class PatternDetector:
             parts=tuple((name, pattern.kind) for name, pattern in sure.items()),
         )
 
-    def _observed(self, parts: list[_Part], series: Series) -> Observed:
+    def _observed(self, parts: list[_Part], series: Series) -> Known:
         """The parts as one, with the counts of `series`: of each region those groups whose hash is
         below the same limit, which makes it a sample of their union.
         """
@@ -163,7 +163,7 @@ class PatternDetector:
             places.append(sample.places[rows] + place)
             known.append(sample.known[rows])
             place += part.sample.region.n_pages
-        return Observed(
+        return Known(
             past=np.concatenate(pasts) if pasts else np.zeros((0, 64), np.uint64),
             places=np.concatenate(places) if places else np.zeros(0, np.int64),
             known=np.concatenate(known) if known else np.zeros(0, np.int64),

@@ -34,7 +34,7 @@ _REMEDY = (
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Observed:
+class Observation:
     """A guest's memory, and who goes on watching it."""
 
     watching: Watching
@@ -73,7 +73,7 @@ async def observe(
     facts: Mapping[str, str],
     saw: Callable[[Interval], None],
     said: Callable[[str], None],
-) -> Observed:
+) -> Observation:
     """Trace the guest for so long, and go on; None: not at all. The stack closes it all.
 
     Raises `MonitorError`, `ProcessError`, and for the output `TraceError`.
@@ -81,7 +81,7 @@ async def observe(
     if duration_s is None:
         if output is not None:
             raise UsageError("without tracing there is no trace to write")
-        return Observed(Watching(None, None, saw), 0, 4096, 0, (), None)
+        return Observation(Watching(None, None, saw), 0, 4096, 0, (), None)
     from mempattern.sources import ProcessWrites  # noqa: PLC0415 - only here, and only on Linux
     from mempattern.sources.layout import guest_ram  # noqa: PLC0415
 
@@ -118,7 +118,7 @@ async def observe(
             await asyncio.wait_for(watching.run(), duration_s)
     await watching.collect()
     is_over = True
-    return Observed(
+    return Observation(
         watching, sum(region.n_pages for region in source.regions), source.regions[0].page_bytes,
         _zero_pages(content, source.regions, kept), tuple(kept) if duration_s else (), writer,
     )  # fmt: skip
