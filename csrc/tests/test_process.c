@@ -897,8 +897,9 @@ static void test_second_tracers(void)
     CHECK(mpat_process_open(child.pid, 0, &first, NULL) == 0);
     CHECK(mpat_process_protect(first, &mapping, 1, &huge_bytes, NULL) == 0);
     CHECK(mpat_process_open(child.pid, 0, &second, NULL) == 0);
+    huge_bytes = 77;
     CHECK(mpat_process_protect(second, &mapping, 1, &huge_bytes, &fault) == -EBUSY);
-    CHECK(fault.address == mapping.start);
+    CHECK(fault.address == mapping.start && huge_bytes == 77);
     mpat_process_close(first);
     CHECK(mpat_process_protect(second, &mapping, 1, &huge_bytes, &fault) == 0);
     mpat_process_close(second);

@@ -295,6 +295,8 @@ static void test_clocks(void)
         CHECK(last.start_ns == before_ns && last.end_ns > last.start_ns);
     }
     CHECK(last.end_ns == before_ns + 1);
+    before_ns = last.end_ns;
+    CHECK(protect(process) == 0 && collect(process) == 0 && last.start_ns > before_ns);
     stands_still = 0;
     jump_s = 0;
     mpat_process_close(process);
