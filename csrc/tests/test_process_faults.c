@@ -222,6 +222,12 @@ static mpat_process *attach(void)
     return process;
 }
 
+/* The process that attaches was waited for; no other has this way to end. */
+static int has_no_helper(void)
+{
+    return __real_waitpid(-1, NULL, (int)__WCLONE | WNOHANG) < 0 && errno == ECHILD;
+}
+
 static void interrupt(long n)
 {
     mpat_process *process;
@@ -229,6 +235,7 @@ static void interrupt(long n)
     fault_error = EINTR;
     until_fault = n;
     process = attach();
+    CHECK(has_no_helper());
     if (process) {
         let_it_write();
         CHECK(collect(process) == 0);
