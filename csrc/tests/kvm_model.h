@@ -21,7 +21,7 @@
 
 #define N_SLOTS 2
 #define MAX_WORDS 8
-#define RING 256
+#define RING 512
 
 static struct {
     uint64_t n_pages[N_SLOTS]; /* 0: there is no such memslot */

@@ -351,6 +351,7 @@ static void test_ring_refuses(void)
 
     start(130, 128);
     CHECK(mpat_kvm_ring_open(5, &vcpu, 1, both, 2, 2 * RING, &ring, NULL) == -ERANGE);
+    CHECK(mpat_kvm_ring_open(5, &vcpu, 1, both, 2, RING / 2, &ring, NULL) == -ERANGE);
     CHECK(mpat_kvm_ring_open(5, &vcpu, 1, both, 2, RING + 1, &ring, NULL) == -EINVAL);
     CHECK(mpat_kvm_ring_open(5, &vcpu, 1, both, 2, 0, &ring, NULL) == -EINVAL);
     CHECK(mpat_kvm_ring_open(5, &vcpu, 0, both, 2, RING, &ring, NULL) == -EINVAL);
