@@ -244,6 +244,10 @@ REFUSED = {
         w.HEADER + w.section_start() + w.block_list({"a": 1 << 40}),
         "more RAM",
     ),
+    "more RAM than most_pages in all blocks": (
+        w.HEADER + w.section_start() + w.block_list({"a": 3 << 30, "b": 3 << 30}),
+        "more RAM",
+    ),
     "a block twice": (
         w.HEADER + w.section_start() + header(8192 | w.MEM_SIZE) + 2 * (w.name("a") + header(4096)),
         'two RAM blocks "a"',

@@ -309,6 +309,8 @@ static int stop(const struct mpat_plan *plan, struct mpat_candidate *candidate, 
         error = (int)trace(PTRACE_GETSIGMASK, s->tid, KERNEL_SIGSET_BYTES, &s->mask);
     if (error) /* killed meanwhile */
         return error;
+    /* Read anew: programs come to be filtered while they start, and so while they are attached to. */
+    candidate->is_filtered = mpat_seccomp_mode(plan->pid, s->tid) != SECCOMP_MODE_DISABLED;
     s->must_not_resume = candidate->is_filtered &&
                          mpat_filters_allow(s->tid, s->registers.rip - MPAT_SYSCALL_BYTES,
                                             SYS_restart_syscall, MPAT_ANY_ARGUMENT) != 0;

@@ -87,23 +87,30 @@ static int cost_of(int pid, int tid)
     return mpat_gives_eintr(number) ? 4 : 1;
 }
 
-/* Of SECCOMP_MODE_*: the calls we inject may be answered by SIGKILL or SIGSYS. */
-static int seccomp_mode(int pid, int tid)
+int mpat_seccomp_mode(int pid, int tid)
 {
-    int mode = SECCOMP_MODE_DISABLED;
-    char path[64], *line = NULL;
-    size_t size = 0;
-    FILE *status;
+    static const char wanted[] = "\nSeccomp:\t"; /* behind that of the groups, which may be long */
+    char path[64], text[1024];
+    size_t n_found = 0;
+    int mode = -1, fd;
+    ssize_t n;
 
     snprintf(path, sizeof path, "/proc/%d/task/%d/status", pid, tid);
-    status = fopen(path, "re");
-    while (status && getline(&line, &size, status) > 0) /* that of the groups may be long */
-        if (sscanf(line, "Seccomp: %d", &mode) == 1)
-            break;
-    free(line);
-    if (status)
-        fclose(status);
-    return mode;
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return SECCOMP_MODE_FILTER;
+    while (mode < 0 && (n = read(fd, text, sizeof text)) > 0) {
+        for (ssize_t i = 0; i < n && mode < 0; i++) {
+            if (n_found == sizeof wanted - 1)
+                mode = text[i] - '0';
+            else
+                n_found = text[i] == wanted[n_found] ? n_found + 1 : text[i] == '\n';
+        }
+    }
+    close(fd);
+    if (mode >= 0)
+        return mode;
+    return n == 0 ? SECCOMP_MODE_DISABLED : SECCOMP_MODE_FILTER; /* 0: a kernel without seccomp */
 }
 
 static int by_cost(const void *a, const void *b)
@@ -127,7 +134,7 @@ static int find_candidates(int pid, struct mpat_plan *plan)
 
         if (tid <= 0 || (cost = cost_of(pid, tid)) < 0)
             continue;
-        mode = seccomp_mode(pid, tid);
+        mode = mpat_seccomp_mode(pid, tid);
         if (mode == SECCOMP_MODE_STRICT) {
             n_strict++;
             continue;

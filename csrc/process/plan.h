@@ -12,7 +12,7 @@
 struct mpat_candidate {
     pid_t tid;
     int cost;      /* lower is better */
-    int is_filtered; /* its system calls are, by seccomp filters that may be read */
+    int is_filtered; /* its system calls are, by seccomp; found anew once it stands still */
     int is_seized; /* but does not stand still yet */
 };
 
@@ -29,6 +29,13 @@ struct mpat_plan {
  * all threads are in seccomp's strict mode. -ESRCH: it has no thread any more. -ENOEXEC: no syscall instruction.
  */
 int mpat_plan_make(struct mpat_plan *plan, pid_t pid, const char **where);
+
+/*
+ * SECCOMP_MODE_*: the calls we inject may be answered by SIGKILL or SIGSYS. Where it cannot be read, there
+ * may be filters, which are then looked for before anything is called. Takes no memory, for a child of
+ * clone(2).
+ */
+int mpat_seccomp_mode(int pid, int tid);
 
 /* Does the call with this number give EINTR when its thread is stopped without any signal? */
 int mpat_gives_eintr(long number);

@@ -303,15 +303,17 @@ static int protect_all(mpat_process *p, const mpat_mapping *mappings, size_t n_m
 int mpat_process_protect(mpat_process *p, const mpat_mapping *mappings, size_t n_mappings,
                          uint64_t *huge_bytes, mpat_process_fault *fault)
 {
+    uint64_t huge = 0;
     int error;
 
     if (!p || (!mappings && n_mappings) || !huge_bytes)
         return mpat_process_fail(fault, -EINVAL, "arguments", 0);
     if (atomic_flag_test_and_set(&p->busy))
         return mpat_process_fail(fault, -EBUSY, "protect", 0);
-    *huge_bytes = 0;
-    error = protect_all(p, mappings, n_mappings, huge_bytes, fault);
-    p->last_end_ns = mpat_now_ns();
+    error = protect_all(p, mappings, n_mappings, &huge, fault);
+    p->last_end_ns = mpat_end_ns(p->last_end_ns);
+    if (!error)
+        *huge_bytes = huge;
     atomic_flag_clear(&p->busy);
     return error;
 }

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "check.h"
@@ -20,7 +21,7 @@
 
 #define N_SLOTS 2
 #define MAX_WORDS 8
-#define RING 256
+#define RING 512
 
 static struct {
     uint64_t n_pages[N_SLOTS]; /* 0: there is no such memslot */
@@ -39,8 +40,9 @@ static struct {
     int plain, acq_rel;  /* the capabilities by which it may be had: arm64 has the second alone */
     uint32_t pushed, cleared; /* free-running indices of KVM */
     uint32_t most_resets;     /* entries one RESET does before a signal stops it, 0: all */
-    int every_other_reset;    /* does nothing: a signal was pending */
+    int idle_resets;          /* so many do nothing after one that does: signals were pending */
     int n_resets;
+    time_t stands_at; /* second at which CLOCK_MONOTONIC stands still; 0: it goes */
 } kvm;
 
 static int fail_with(int error)
@@ -130,7 +132,7 @@ static int model_reset(void)
     kvm.fail_reset = 0;
     if (error)
         return fail_with(error);
-    if (kvm.n_resets++ % 2 && kvm.every_other_reset)
+    if (kvm.n_resets++ % (kvm.idle_resets + 1))
         return 0;
     while (kvm.cleared != kvm.pushed &&
            kvm.ring[kvm.cleared % RING].flags == KVM_DIRTY_GFN_F_RESET &&
@@ -199,7 +201,16 @@ static void start(uint64_t pages0, uint64_t pages1)
 #define ioctl(fd, request, argument) model_ioctl(fd, request, argument)
 #include "../kvm/vm.c"
 #undef ioctl
+static int model_clock_gettime(clockid_t clock, struct timespec *now)
+{
+    if (kvm.stands_at == 0)
+        return clock_gettime(clock, now);
+    *now = (struct timespec){.tv_sec = kvm.stands_at};
+    return 0;
+}
+
 /* For what the test includes next. */
+#define clock_gettime model_clock_gettime
 #define calloc model_calloc
 #define mpat_kvm_own_vm model_own_vm
 

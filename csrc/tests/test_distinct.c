@@ -249,7 +249,8 @@ static void test_sequences(void)
 /* Where all intervals are dense, kernels go through blocks in parts: here some that are looked at. */
 static void test_dense(void)
 {
-    static const uint32_t groups[] = {64, 512, 1536, 32768 / 2, 1u << 30};
+    static const uint32_t groups[] = {64,    512,   1536,    32768 / 2,
+                                      24576, 49152, 1u << 30}; /* before that: across blocks */
     for (size_t g = 0; g < sizeof(groups) / sizeof(groups[0]); g++) {
         struct vm vm = {.sizes = {9 * 32768 + random_below(32768)},
                         .n_regions = 1, .group = groups[g], .n_runs = 1, .is_dense = 1};
@@ -417,7 +418,7 @@ int main(void)
         CHECK(mpat_kernel_use(name) == 0);
         test_errors();
         test_sequences();
-    test_dense();
+        test_dense();
         test_threads();
         printf("test_distinct: %s: %s\n", name, failures ? "FAILED" : "ok");
     }

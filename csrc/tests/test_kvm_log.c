@@ -244,6 +244,21 @@ static void test_log_has_no_memory_to_keep_pages_in(void)
     mpat_kvm_log_close(log);
 }
 
+static void test_log_while_the_clock_stands(void)
+{
+    mpat_collection before, collection;
+    mpat_kvm_log *log;
+
+    start(130, 128);
+    kvm.stands_at = 1000;
+    log = open_log(0);
+    CHECK(mpat_kvm_log_collect(log, bitmaps, &before, NULL) == 0);
+    CHECK(mpat_kvm_log_collect(log, bitmaps, &collection, NULL) == 0);
+    CHECK(before.end_ns == before.start_ns + 1 && collection.start_ns == before.end_ns);
+    CHECK(collection.end_ns == collection.start_ns + 1);
+    mpat_kvm_log_close(log);
+}
+
 int main(void)
 {
     alloc_bitmaps();
@@ -261,6 +276,7 @@ int main(void)
     test_log_refuses();
     test_log_memory_runs_out();
     test_log_has_no_memory_to_keep_pages_in();
+    test_log_while_the_clock_stands();
     free_bitmaps();
     return failures != 0;
 }

@@ -116,6 +116,56 @@ static void test_ring_is_found_anywhere(void)
     }
 }
 
+/* Many signals, and still it goes on. */
+static void test_ring_resets_one_by_one(void)
+{
+    mpat_collection collection;
+    mpat_kvm_ring *ring;
+
+    start(130, 128);
+    ring = open_ring();
+    for (uint64_t page = 0; page < 128; page++)
+        write_to_ring(1, page);
+    kvm.most_resets = 1;
+    kvm.idle_resets = 10;
+    CHECK(mpat_kvm_ring_collect(ring, bitmaps, &collection, NULL) == 0);
+    CHECK(count(bitmaps[1], 128) == 128 && kvm.cleared == kvm.pushed);
+    mpat_kvm_ring_close(ring);
+}
+
+static void test_ring_in_any_order_of_slots(void)
+{
+    const mpat_memslot reversed[] = {both[1], both[0]};
+    uint64_t *reversed_bitmaps[] = {bitmaps[1], bitmaps[0]};
+    mpat_collection collection;
+    mpat_kvm_ring *ring = NULL;
+    const int vcpu = 6;
+
+    start(130, 128);
+    CHECK(mpat_kvm_ring_open(5, &vcpu, 1, reversed, 2, RING, &ring, NULL) == 0);
+    push(0, 129);
+    push(1, 3);
+    CHECK(mpat_kvm_ring_collect(ring, reversed_bitmaps, &collection, NULL) == 0);
+    CHECK(count(bitmaps[0], 130) == 1 && has(bitmaps[0], 129));
+    CHECK(count(bitmaps[1], 128) == 1 && has(bitmaps[1], 3));
+    mpat_kvm_ring_close(ring);
+}
+
+static void test_ring_while_the_clock_stands(void)
+{
+    mpat_collection before, collection;
+    mpat_kvm_ring *ring;
+
+    start(130, 128);
+    kvm.stands_at = 1000;
+    ring = open_ring();
+    CHECK(mpat_kvm_ring_collect(ring, bitmaps, &before, NULL) == 0);
+    CHECK(mpat_kvm_ring_collect(ring, bitmaps, &collection, NULL) == 0);
+    CHECK(before.end_ns == before.start_ns + 1 && collection.start_ns == before.end_ns);
+    CHECK(collection.end_ns == collection.start_ns + 1);
+    mpat_kvm_ring_close(ring);
+}
+
 static void test_ring_resets(void)
 {
     mpat_collection collection;
@@ -127,7 +177,7 @@ static void test_ring_resets(void)
     for (uint32_t i = 0; i < 10; i++) /* a former reader took ten and did not have them reset */
         kvm.ring[i].flags = KVM_DIRTY_GFN_F_RESET;
     kvm.most_resets = 3;
-    kvm.every_other_reset = 1;
+    kvm.idle_resets = 1;
     ring = open_ring();
     for (int round = 0; round < 5; round++) {
         for (uint64_t page = 0; page < 20; page++)
@@ -301,6 +351,7 @@ static void test_ring_refuses(void)
 
     start(130, 128);
     CHECK(mpat_kvm_ring_open(5, &vcpu, 1, both, 2, 2 * RING, &ring, NULL) == -ERANGE);
+    CHECK(mpat_kvm_ring_open(5, &vcpu, 1, both, 2, RING / 2, &ring, NULL) == -ERANGE);
     CHECK(mpat_kvm_ring_open(5, &vcpu, 1, both, 2, RING + 1, &ring, NULL) == -EINVAL);
     CHECK(mpat_kvm_ring_open(5, &vcpu, 1, both, 2, 0, &ring, NULL) == -EINVAL);
     CHECK(mpat_kvm_ring_open(5, &vcpu, 0, both, 2, RING, &ring, NULL) == -EINVAL);
@@ -337,6 +388,9 @@ int main(void)
     test_ring_goes_round();
     test_ring_is_found_anywhere();
     test_ring_resets();
+    test_ring_resets_one_by_one();
+    test_ring_in_any_order_of_slots();
+    test_ring_while_the_clock_stands();
     test_ring_overflow_is_for_ever();
     test_ring_tells_of_another_reader();
     test_ring_without_reset_is_for_ever();

@@ -824,6 +824,44 @@ static void test_filtered(void)
     CHECK(end(&child) == 0);
 }
 
+/* Unfiltered still, but not for long. */
+static int filtered_soon(const struct child *child, const void *argument)
+{
+    useconds_t delay_us = *(const useconds_t *)argument;
+    struct timespec end, now;
+    char byte;
+
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    end.tv_nsec += (long)delay_us * 1000;
+    say_ready(child);
+    do
+        clock_gettime(CLOCK_MONOTONIC, &now);
+    while (now.tv_nsec - end.tv_nsec + (now.tv_sec - end.tv_sec) * 1000000000 < 0);
+    prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT);
+    while (read(child->go[0], &byte, 1) > 0)
+        ;
+    syscall(SYS_exit, 0);
+    return 1;
+}
+
+/* A program that is attached to while it starts. It must outlive that, traced or not. */
+static void test_filtered_meanwhile(void)
+{
+    char byte;
+
+    for (useconds_t delay_us = 0; delay_us < 6000; delay_us += 100) {
+        struct child child = begin(filtered_soon, &delay_us);
+        mpat_process *process = NULL;
+
+        CHECK(read(child.ready[0], &byte, 1) == 1);
+        int error = mpat_process_open(child.pid, 0, &process, NULL);
+        CHECK(error == 0 || error == -EACCES);
+        mpat_process_close(process);
+        usleep(delay_us); /* it has the filter, and may end */
+        CHECK(end(&child) == 0);
+    }
+}
+
 static volatile char dispatch_selector;
 
 /* Its system calls would come back as SIGSYS, if it were not for the selector. */
@@ -859,8 +897,9 @@ static void test_second_tracers(void)
     CHECK(mpat_process_open(child.pid, 0, &first, NULL) == 0);
     CHECK(mpat_process_protect(first, &mapping, 1, &huge_bytes, NULL) == 0);
     CHECK(mpat_process_open(child.pid, 0, &second, NULL) == 0);
+    huge_bytes = 77;
     CHECK(mpat_process_protect(second, &mapping, 1, &huge_bytes, &fault) == -EBUSY);
-    CHECK(fault.address == mapping.start);
+    CHECK(fault.address == mapping.start && huge_bytes == 77);
     mpat_process_close(first);
     CHECK(mpat_process_protect(second, &mapping, 1, &huge_bytes, &fault) == 0);
     mpat_process_close(second);
@@ -929,6 +968,7 @@ int main(void)
     test_untouched_memory();
     test_killed_tracer();
     test_filtered();
+    test_filtered_meanwhile();
     test_dispatching();
     test_second_tracers();
     test_refusals();

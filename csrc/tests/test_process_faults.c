@@ -2,13 +2,15 @@
 /*
  * The calls by which a process is followed, made to fail: the first, the second, ... of a whole
  * trace is interrupted by a signal, which changes nothing, or fails, which loses nothing in silence;
- * and clocks that stand still or jump. Linked with --wrap for these calls.
+ * and clocks that stand still or jump, and a /proc that cannot be read. Linked with --wrap for these
+ * calls.
  * Exit status 0: all passed, 1: not, 77: this kernel cannot do it.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
 #include <errno.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -18,6 +20,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -97,6 +100,26 @@ int __wrap_clock_gettime(clockid_t clock, struct timespec *now)
     return 0;
 }
 
+static int hides_status; /* the files of /proc that tell of seccomp */
+
+int __real_open(const char *path, int flags, ...);
+int __wrap_open(const char *path, int flags, ...);
+int __wrap_open64(const char *path, int flags, ...);
+
+int __wrap_open(const char *path, int flags, ...)
+{
+    if (hides_status && strstr(path, "/status")) {
+        errno = EMFILE;
+        return -1;
+    }
+    return __real_open(path, flags);
+}
+
+int __wrap_open64(const char *path, int flags, ...)
+{
+    return __wrap_open(path, flags);
+}
+
 /* ---- a child that writes when it is told to ---------------------------------------------------- */
 
 static char *memory;
@@ -173,24 +196,36 @@ static int collect(mpat_process *process)
     return mpat_process_collect(process, &mapping, 1, &n_pages, bitmaps, 1, &last, NULL);
 }
 
-static mpat_process *attach(void)
+static int protect(mpat_process *process)
 {
     mpat_mapping mapping = {.start = (uintptr_t)memory,
                             .end = (uintptr_t)memory + N_PAGES * PAGE,
                             .page_shift = 12};
-    mpat_process *process = NULL;
     uint64_t huge_bytes;
+
+    return mpat_process_protect(process, &mapping, 1, &huge_bytes, NULL);
+}
+
+static mpat_process *attach(void)
+{
+    mpat_process *process = NULL;
     int error = mpat_process_open((int)child, 0, &process, NULL);
 
     CHECK(error == 0);
     if (!error)
-        error = mpat_process_protect(process, &mapping, 1, &huge_bytes, NULL);
+        error = protect(process);
     CHECK(error == 0 || (fault_error == EIO && error == -EIO));
     if (error) {
         mpat_process_close(process);
         return NULL;
     }
     return process;
+}
+
+/* The process that attaches was waited for; no other has this way to end. */
+static int has_no_helper(void)
+{
+    return __real_waitpid(-1, NULL, (int)__WCLONE | WNOHANG) < 0 && errno == ECHILD;
 }
 
 static void interrupt(long n)
@@ -200,6 +235,7 @@ static void interrupt(long n)
     fault_error = EINTR;
     until_fault = n;
     process = attach();
+    CHECK(has_no_helper());
     if (process) {
         let_it_write();
         CHECK(collect(process) == 0);
@@ -266,6 +302,8 @@ static void test_clocks(void)
         CHECK(last.start_ns == before_ns && last.end_ns > last.start_ns);
     }
     CHECK(last.end_ns == before_ns + 1);
+    before_ns = last.end_ns;
+    CHECK(protect(process) == 0 && collect(process) == 0 && last.start_ns > before_ns);
     stands_still = 0;
     jump_s = 0;
     mpat_process_close(process);
@@ -290,6 +328,38 @@ static void test_stopped(void)
     printf("test_process_faults: stopped: %s\n", failures ? "FAILED" : "ok");
 }
 
+/* A process that any other call kills, and nobody knows: it must not be made to call. */
+static void test_unknown_filter(void)
+{
+    mpat_process *process = NULL;
+    int go[2], ready[2], status;
+    char byte = 'r';
+    pid_t strict;
+
+    if (pipe(go) || pipe(ready))
+        abort();
+    strict = fork();
+    if (strict == 0) {
+        close(go[1]);
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT);
+        if (write(ready[1], &byte, 1) == 1 && read(go[0], &byte, 1) == 0)
+            syscall(SYS_exit, 0);
+        syscall(SYS_exit, 1);
+    }
+    close(go[0]);
+    CHECK(read(ready[0], &byte, 1) == 1);
+    hides_status = 1;
+    CHECK(mpat_process_open((int)strict, 0, &process, NULL) == -EACCES);
+    hides_status = 0;
+    close(go[1]);
+    CHECK(waitpid(strict, &status, 0) == strict && status == 0);
+    mpat_process_close(process);
+    close(ready[0]);
+    close(ready[1]);
+    printf("test_process_faults: unknown filter: %s\n", failures ? "FAILED" : "ok");
+}
+
 int main(void)
 {
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -312,6 +382,7 @@ int main(void)
     for_each_call("failed, with many ranges", fail, MANY, 1100);
     test_clocks();
     test_stopped();
+    test_unknown_filter();
     close(tell[1]);
     waitpid(child, NULL, 0);
     return failures != 0;
