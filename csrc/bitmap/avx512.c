@@ -110,11 +110,10 @@ static inline void four_lines_count(const uint64_t *p, uint32_t *out)
 
 static inline void lines_count(const uint64_t *p, uint64_t n, uint32_t *out)
 {
-    uint64_t i = 0;
-    for (; i + 4 <= n; i += 4, p += 4 * MPAT_LINE_WORDS)
-        four_lines_count(p, out + i);
-    for (; i < n; i++, p += MPAT_LINE_WORDS)
-        out[i] = line_count(p);
+    for (; n >= 4; n -= 4, p += 4 * MPAT_LINE_WORDS, out += 4)
+        four_lines_count(p, out);
+    for (; n; n--, p += MPAT_LINE_WORDS)
+        *out++ = line_count(p);
 }
 
 static inline void put(uint64_t *p, __m512i v, int stream)
