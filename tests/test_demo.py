@@ -5,6 +5,7 @@ import fcntl
 import os
 import pty
 import re
+import resource
 import signal
 import struct
 import subprocess
@@ -209,6 +210,17 @@ def test_intervals_that_the_disk_was_too_slow_for_are_told(tmp_path, monkeypatch
     path = tmp_path / "t.mpt"
     assert main(["demo", "--interval", "0.01", "--per-pattern", "1", "--record", str(path)]) == 0
     assert f"3 intervals are not in {path}" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("kvm")
+def test_a_recording_that_cannot_be_written_ends_it_with_code_4(tmp_path):
+    path = tmp_path / "t.mpt"
+    most = (50_000, 50_000)
+    done = run("--interval", "0.02", "--per-pattern", "3", "--record", str(path),
+               preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, most))  # fmt: skip
+    assert done.returncode == 4
+    assert f"{path} cannot be written" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("n_intervals", [0, 1, 3])

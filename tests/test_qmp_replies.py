@@ -104,3 +104,9 @@ def test_settings_that_make_no_sense_are_not_changed(command, said):
 def test_a_number_too_large_for_any_integer():
     with pytest.raises(QMPError, match="setup-time inf"):
         Figures.of({"setup-time": 1e400})
+
+
+@pytest.mark.parametrize("size", [0, 0.5])
+def test_pages_of_no_bytes(size):
+    with pytest.raises(QMPError, match="pages of 0 bytes"):
+        Figures.of({"ram": {"page-size": size}})

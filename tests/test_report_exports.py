@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import shutil
+import subprocess
 import sys
 
 import numpy as np
@@ -134,6 +136,18 @@ def test_the_heat_map_is_drawn(kind, trace, tmp_path, capsys):
             assert words in written.decode()
     assert report(capsys, trace, "--plot", file, "--force")[0] == 0
     assert file.read_bytes() == written  # the same from the same
+
+
+@pytest.mark.parametrize("name", ["\u6d4b\u8bd5.mpt", "a\udcff.mpt", "$\\frac$.mpt"])
+def test_a_trace_whose_name_no_font_has_is_drawn_in_silence(name, trace, tmp_path):
+    """The second is no UTF-8."""
+    pytest.importorskip("matplotlib")
+    named, file = tmp_path / name, tmp_path / "map.svg"
+    shutil.copy(trace, named)
+    command = [sys.executable, "-m", "mempattern.cli.main", "report", named, "--plot", file]
+    done = subprocess.run(command, check=False, capture_output=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert file.read_bytes().endswith(b"</svg>\n")
 
 
 OPTIONS = ["--html", "--plot", "--parquet", "--arrow", "--perfetto"]

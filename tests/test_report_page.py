@@ -271,6 +271,18 @@ def test_a_dirty_rate_beyond_all_numbers(huge):
     assert "inf" not in migration_section(migrated)
 
 
+@pytest.mark.parametrize("huge", ["1e308", 10**307, -(10**308), "NaN", "Infinity"])
+def test_numbers_that_qemu_cannot_have_said(huge):
+    """Scaled or written out, some are beyond what a float holds."""
+    names = ("number", "at_s", "sent_bytes", "remaining_bytes", "bandwidth_Bps", "dirty_pages",
+             "expected_downtime_s", "limit_s", "throttle")  # fmt: skip
+    passed = ", ".join(f'"{name}": {huge}' for name in names)
+    facts = {"migration": f'{{"total_s": {huge}}}', "migration.passes.000": f"[{{{passed}}}]"}
+    section = migration_section(Migrated.of(facts, 0))
+    assert section.count("<td>-</td>") == len(names)  # and the dirty rate; the first is a heading
+    assert "total time -;" in section
+
+
 def test_regions_that_grow_and_lost_pages(tmp_path, capsys):
     made = make_intervals(30, seed=5, growth=grow)
     path = write(tmp_path / "grown.mpt", made, made[0].regions)

@@ -9,7 +9,7 @@ import pytest
 from traces import HERE, assert_same, make_intervals, read_all, write
 
 from mempattern import DirtyHistory, DistinctPages, GroupStats, Interval, Region
-from mempattern.errors import BusyError, TraceError
+from mempattern.errors import BusyError, ClosedError, TraceError
 from mempattern.sources import Replay
 from mempattern.trace import TraceReader, TraceWriter
 
@@ -97,6 +97,25 @@ def test_a_writer(tmp_path):
     served = hammer(call, BusyError, TraceError)
     writer.close()
     assert len(read_all(writer.path)) == served
+
+
+def test_a_writer_that_another_thread_closes(tmp_path, monkeypatch):
+    """What `write` took is in the file, also if `close` is called while it runs."""
+    writer = TraceWriter(tmp_path / "a.mpt", (RAM,), HERE)
+    offer = writer._commits.offer
+    closing = threading.Thread(target=writer.close)
+
+    def slow(interval):
+        closing.start()
+        closing.join(0.2)
+        offer(interval)
+
+    monkeypatch.setattr(writer._commits, "offer", slow)
+    writer.write(Interval(0, 0, 10, (RAM,), {"ram": WORDS}, HERE))
+    closing.join()
+    assert len(read_all(writer.path)) == 1
+    with pytest.raises(ClosedError):
+        writer.write(Interval(1, 10, 20, (RAM,), {"ram": WORDS}, HERE))
 
 
 @pytest.mark.parametrize("kind", [TraceReader, Replay])

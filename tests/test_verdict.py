@@ -79,8 +79,8 @@ def test_of_a_guest_there_is_a_verdict_with_its_assumption_and_advice():
 
 @pytest.mark.parametrize("name", ["it's a guest.mpt", "-x.mpt", "$HOME/a;b.mpt"])
 @given(
-    bandwidth_Bps=st.floats(1e3, 1e12),
-    limit_s=st.floats(1e-4, 1e5),
+    bandwidth_Bps=st.floats(1e-6, 1e12),
+    limit_s=st.floats(1e-12, 1e5),
     high_s=st.none() | st.floats(1e-4, 1e5),
 )
 def test_the_advised_command_can_be_pasted(name, bandwidth_Bps, limit_s, high_s):

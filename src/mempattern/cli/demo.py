@@ -15,7 +15,7 @@ from typing import Any
 
 from mempattern._checks import whole_number
 from mempattern.cli.arguments import Parser, seconds
-from mempattern.cli.exits import INTERRUPTED, note
+from mempattern.cli.exits import INTERRUPTED, Unwritable, note
 from mempattern.cli.recording import check_output
 from mempattern.errors import GuestError, KVMError, TraceError
 from mempattern.interval import Interval
@@ -97,7 +97,10 @@ def run(options: argparse.Namespace) -> int:
         note("mempattern", f"{error}; showing a recorded guest instead")
         return _show_recorded(sample_path(), options)
     with vm, vm.dirty_source() as source:
-        return _show_live(vm, source, options)
+        try:
+            return _show_live(vm, source, options)
+        except TraceError as error:
+            raise Unwritable(str(error)) from None
 
 
 def _refuse_options_of_a_guest(options: argparse.Namespace) -> None:

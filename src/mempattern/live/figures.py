@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
+from mempattern.errors import QMPError
 from mempattern.qemu.replies import as_object, number
 
 _COMMAND = "query-migrate"
@@ -56,7 +57,7 @@ class Figures:
             number=_whole(ram, "dirty-sync-count"),
             sent_bytes=_whole(ram, "transferred"),
             remaining_bytes=_whole(ram, "remaining"),
-            page_bytes=_whole(ram, "page-size", _PAGE_BYTES),
+            page_bytes=_page_bytes(ram),
             bandwidth_Bps=number(ram, "mbps", _COMMAND, 0) * 1e6 / 8,
             dirty_pages_per_s=_whole(ram, "dirty-pages-rate"),
             expected_downtime_s=_seconds(said, "expected-downtime"),
@@ -73,6 +74,13 @@ class Figures:
 
 def _whole(said: dict[str, object], name: str, default: int = 0) -> int:
     return int(number(said, name, _COMMAND, default))
+
+
+def _page_bytes(ram: dict[str, object]) -> int:
+    found = _whole(ram, "page-size", _PAGE_BYTES)
+    if found < 1:
+        raise QMPError(f"QEMU answered {_COMMAND} with pages of {found} bytes")
+    return found
 
 
 def _seconds(said: dict[str, object], name: str) -> float | None:

@@ -5,6 +5,7 @@
 # pyright: reportUnknownArgumentType=false, reportUnknownLambdaType=false
 from __future__ import annotations
 
+import warnings
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -41,7 +42,8 @@ _RC = {
 
 def draw(summary: Summary, heat: HeatMap, file: BinaryIO, kind: str) -> None:
     """As "png" or "svg". One of no interval says so."""
-    with mpl.rc_context(_RC):
+    with mpl.rc_context(_RC), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # names that no font has, or too long ones
         figure = Figure(figsize=(10.0, 6.4), dpi=130)
         figure.set_layout_engine("constrained")
         memory, rate = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
@@ -106,6 +108,7 @@ def _with_gaps(heat: HeatMap) -> tuple[Any, Any]:
 
 def _title(summary: Summary) -> str:
     name = summary.file.name if summary.file else str(summary.target)
+    name = name.encode(errors="replace").decode()  # a file's may be no text at all
     return (
         f"{name}: {summary.n_intervals} intervals in {format_seconds(summary.duration_s)} from "
         f"{summary.provenance.source}; {format_bytes(summary.so_far.touched_bytes)} of "

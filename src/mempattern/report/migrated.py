@@ -5,7 +5,6 @@ Facts may be anybody's: what is no number there is shown as a dash.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,6 +16,8 @@ from mempattern.report.units import format_bytes, format_seconds
 _MOST = 500
 """Passes, and decisions, that are shown."""
 _MOST_NS = 1 << 63
+_MOST_NUMBER = 1 << 64
+"""Larger ones QEMU never says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +74,11 @@ class Migrated:
 
 
 def number(one: Mapping[str, object], name: str) -> float | None:
-    """None for what is no finite number."""
+    """None for what is no number, or none that QEMU can have said."""
     value = one.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    try:
-        return value if math.isfinite(value) else None
-    except OverflowError:
-        return None
+    return value if abs(value) < _MOST_NUMBER else None
 
 
 def _objects(said: object) -> list[dict[str, object]]:
@@ -89,10 +87,7 @@ def _objects(said: object) -> list[dict[str, object]]:
 
 def dirty_rate(one: Mapping[str, object]) -> float | None:
     pages, size = number(one, "dirty_pages_per_s"), number(one, "page_bytes")
-    if pages is None or size is None:
-        return None
-    rate = float(pages) * float(size)
-    return rate if math.isfinite(rate) else None
+    return None if pages is None or size is None else pages * size
 
 
 def seconds(one: Mapping[str, object], name: str) -> str:

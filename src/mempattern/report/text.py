@@ -7,10 +7,12 @@ import shlex
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from mempattern._closing import Closing
+from mempattern.errors import UsageError
 from mempattern.quantities import (
     format_bandwidth,
     format_duration,
@@ -41,6 +43,8 @@ COLUMNS: tuple[Column, ...] = (
 """Heading, least width, and text of each column; active counts groups."""
 
 _RAMP = " .:-=+*#%@"
+_LEAST_S = 1e-9
+"""A duration that is no zero when it is written in few digits."""
 _TOLD = "what the very pages tell"
 
 
@@ -232,23 +236,31 @@ def advised(found: Intensity) -> str:
 def next_command(found: Intensity, file: Path) -> str:
     """For a shell: over the same link, with the downtime that the advice is for as the ceiling."""
     downtime_s = found.outlook and found.outlook.downtime_s
-    bandwidth = format_bandwidth(found.bandwidth_Bps).replace(" ", "")
-    if not math.isclose(parse_bandwidth(bandwidth), found.bandwidth_Bps):
-        bandwidth = f"{found.bandwidth_Bps:.12g}B/s"
-    ceiling = format_duration(found.downtime_limit_s).replace(" ", "")
+    said = format_bandwidth(found.bandwidth_Bps)
+    bandwidth = _exactly(found.bandwidth_Bps, said, parse_bandwidth, "B/s")
     if downtime_s and downtime_s.high > found.downtime_limit_s:
         ceiling = _above(downtime_s.high).replace(" ", "")
-    elif not math.isclose(parse_duration(ceiling), found.downtime_limit_s):
-        ceiling = f"{found.downtime_limit_s:.12g}s"
+    else:
+        said = format_duration(found.downtime_limit_s)
+        ceiling = _exactly(found.downtime_limit_s, said, parse_duration, "s")
     name = f"./{file}" if str(file).startswith("-") else str(file)
     return (
         f"mempattern predict {shlex.quote(name)} --bandwidth {bandwidth} --max-downtime {ceiling}"
     )
 
 
+def _exactly(value: float, said: str, parse: Callable[[str], float], unit: str) -> str:
+    """As it is said in few digits, if that is the value."""
+    said = said.replace(" ", "")
+    with suppress(UsageError):  # so small that it is said to be 0
+        if math.isclose(parse(said), value):
+            return said
+    return f"{value:.12g}{unit}"
+
+
 def _above(seconds: float) -> str:
     """In few digits, and never less than it is."""
-    more = seconds
+    more = max(seconds, _LEAST_S)
     while parse_duration((said := format_duration(more)).replace(" ", "")) < seconds * (1 - 1e-9):
         more *= 1.002
     return said

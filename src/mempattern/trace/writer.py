@@ -22,6 +22,8 @@ from mempattern.trace.create import create
 from mempattern.trace.schema import MOST_FACTS, MOST_TEXT, SCHEMA, check_text, make_head
 from mempattern.trace.versions import check_following, check_total
 
+_WRITE_S = 1.0
+"""More than a write takes, which never waits."""
 _ROW_BYTES = 256
 """Of a fact's row, what is neither its name nor its value: more than that."""
 
@@ -56,6 +58,7 @@ class TraceWriter(Closing):
         check_total(self.regions)
         self.provenance = provenance
         self._lock = threading.Lock()
+        self._closed = False
         self._last_index = -1
         self._last_end_ns: int | None = None
         check_text("a source", provenance.source, provenance.granularity, *provenance.blind_spots)
@@ -128,7 +131,7 @@ class TraceWriter(Closing):
             self._lock.release()
 
     def _check_open(self) -> None:
-        if not self._end.alive:
+        if self._closed or not self._end.alive:
             raise ClosedError(f"{self.path}: this TraceWriter is closed")
         if not self._commits.here:
             raise ClosedError(
@@ -159,6 +162,12 @@ class TraceWriter(Closing):
         Takes 40 seconds at most: what the disk does not take in 30, or until Ctrl-C, is dropped.
         Raises `TraceError` if not all that was written is safe in the one file.
         """
+        # What another thread is just writing goes first, or it would be queued behind the end. A
+        # signal handler may have interrupted the write that it waits for.
+        is_alone = self._lock.acquire(timeout=_WRITE_S)
+        self._closed = True
+        if is_alone:
+            self._lock.release()
         if self._end.alive:
             self._end()
             if self._commits.here:
