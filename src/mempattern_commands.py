@@ -6,8 +6,9 @@ import gc
 import signal
 from collections.abc import Callable
 from importlib import import_module
+from types import FrameType
 
-_INTERRUPTED = 130
+_INTERRUPTED, _TERMINATED = 130, 143
 
 
 def mempattern() -> int:
@@ -28,6 +29,7 @@ def _run(module: str) -> int:
     """
     gc.disable()
     is_heard = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    is_told = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     try:
         if is_heard:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -36,9 +38,18 @@ def _run(module: str) -> int:
         gc.enable()
         if is_heard:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+        if is_told:
+            signal.signal(signal.SIGTERM, _terminate)
         return main()
     except KeyboardInterrupt:
         return _INTERRUPTED
     finally:
         if is_heard:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if is_told:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    """By itself SIGTERM would leave half-written files behind."""
+    raise SystemExit(_TERMINATED)

@@ -321,6 +321,41 @@ def test_ctrl_c_at_any_moment_is_quiet(command, tmp_path):
         assert "Exception" not in err
 
 
+def test_sigterm_leaves_nothing_half_written(tmp_path):
+    command = ["mempattern", "report", GUEST, "--plot", tmp_path / "heat.png"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as it:
+        while it.poll() is None and not any(tmp_path.iterdir()):
+            time.sleep(0.001)
+        it.send_signal(signal.SIGTERM)
+        _, err = it.communicate(timeout=30)
+    assert (it.returncode, err) in ((143, b""), (0, b""))  # it may have been done
+    assert [path.name for path in tmp_path.iterdir()] == ["heat.png"] * (it.returncode == 0)
+
+
+# ---- names of files ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["b\x1b[31m\n'.mpt", "\udcff\x07.mpt"])
+def test_no_name_gets_at_the_terminals_controls(tmp_path, name):
+    path = tmp_path / name
+    path.symlink_to(GUEST)
+    done = subprocess.run(
+        ["mempattern", "report", path], capture_output=True, text=True, check=True
+    )
+    said = done.stdout
+    assert "\x1b" not in said
+    assert "\x07" not in said
+    (command,) = [
+        line for line in said.splitlines() if line.strip().startswith("mempattern predict")
+    ]
+    words = subprocess.check_output(["bash", "-c", f"printf '%s\\0' {command}"])
+    assert words.split(b"\0")[2] == os.fsencode(path)
+    path.unlink()
+    done = subprocess.run(["mempattern", "report", path], capture_output=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.decode().rstrip("\n").isprintable()
+
+
 # ---- completion ----------------------------------------------------------------------------------
 
 

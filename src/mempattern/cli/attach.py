@@ -12,6 +12,7 @@ from errno import EIO
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from mempattern._terminal import printable
 from mempattern.cli.exits import UsageFault
 from mempattern.errors import ProcessError, UsageError
 from mempattern.report.target import Target
@@ -180,7 +181,7 @@ def process_name(pid: int) -> str | None:
         name = Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
     except OSError:
         return None
-    return name if name.isprintable() else repr(name)
+    return printable(name)
 
 
 def is_ending(pid: int) -> bool:

@@ -61,7 +61,8 @@ _EXAMPLES = (
 def fill(demo: Parser) -> None:
     demo.describe(
         _DESCRIPTION, _EXAMPLES,
-        {0: "", 1: "", 2: "", 4: "", 130: "Ctrl-C: ended early, with the summary"},
+        {0: "", 1: "", 2: "", 4: "", 130: "Ctrl-C: ended early, with the summary",
+         143: "SIGTERM: likewise"},
     )  # fmt: skip
     guest = demo.add_argument_group("of a running guest", "not with --replay")
     guest.add_argument("--interval", type=seconds, metavar="S",

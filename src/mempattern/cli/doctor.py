@@ -28,7 +28,7 @@ def fill(doctor: Parser) -> None:
     doctor.describe(
         _DESCRIPTION, _EXAMPLES,
         {0: "a process can be traced", 1: "", 2: "", 3: "none of the sources works", 4: "",
-         130: ""},
+         130: "", 143: ""},
     )  # fmt: skip
     doctor.add_argument("pid", type=process_id, nargs="?", metavar="PID",
                         help="the process; without it, one of our own is tried")  # fmt: skip

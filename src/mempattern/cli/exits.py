@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from mempattern._os_errors import explained
+from mempattern._terminal import printable
 from mempattern.errors import LostError, MempatternError, MonitorError, ProcessError
 
 FAILED = 1
@@ -46,7 +47,7 @@ class Unwritable(Exception):
 def note(program: str, text: object) -> None:
     """A line on stderr, in one write: a command that is traced may be writing there too."""
     with suppress(OSError):  # nobody reads it
-        sys.stderr.write(f"{program}: {text}\n")
+        sys.stderr.write(f"{program}: {printable(str(text))}\n")
         sys.stderr.flush()
 
 

@@ -30,7 +30,7 @@ def fill(predict: Parser) -> None:
         _DESCRIPTION, _EXAMPLES,
         {0: "done, whatever is recommended", 1: "",
          2: "wrong usage, or a trace that cannot migrate (no interval, pages of several sizes)",
-         4: "", 130: ""},
+         4: "", 130: "", 143: ""},
     )  # fmt: skip
     add = predict.add_argument
     add("file", type=Path, metavar="FILE.mpt", help="what mempattern-trace -o wrote")

@@ -27,7 +27,7 @@ _EXAMPLES = (
 
 
 def fill(report: Parser) -> None:
-    report.describe(_DESCRIPTION, _EXAMPLES, {0: "", 1: "", 2: "", 4: "", 130: ""})
+    report.describe(_DESCRIPTION, _EXAMPLES, {0: "", 1: "", 2: "", 4: "", 130: "", 143: ""})
     add = report.add_argument
     add("file", type=Path, metavar="FILE.mpt", help="what mempattern-trace -o wrote")
     add("--json", action="store_true", help="the same objects that mempattern-trace --json prints")

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mempattern._json import is_list, is_object
+from mempattern._terminal import printable
 from mempattern.live.record import from_meta
 from mempattern.quantities import format_bandwidth
 from mempattern.report.units import format_bytes, format_seconds
@@ -64,13 +65,18 @@ class Migrated:
     def sentence(self) -> str:
         """How it ended, and at what cost."""
         result = self.result
-        status, failure = (printable(result.get(key)) for key in ("status", "failure"))
+        status, failure = (_text(result.get(key)) for key in ("status", "failure"))
         return "; ".join([
             f"ended as: {status or 'not known'}" + (f" ({failure})" if failure else ""),
             f"total time {seconds(result, 'total_s')}",
             f"downtime {seconds(result, 'downtime_s')} of at most {seconds(result, 'ceiling_s')}",
             f"{n_bytes(result, 'sent_bytes')} sent",
         ])  # fmt: skip
+
+
+def _text(said: object) -> str:
+    """Empty for nothing."""
+    return "" if said is None else printable(str(said))
 
 
 def number(one: Mapping[str, object], name: str) -> float | None:
@@ -117,9 +123,3 @@ def whole(one: Mapping[str, object], name: str) -> str:
 def share(one: Mapping[str, object], name: str) -> str:
     value = number(one, name)
     return "-" if value is None else f"{100 * value:.0f} %"
-
-
-def printable(text: object) -> str:
-    """Nothing from a file gets at the terminal's controls; empty for nothing."""
-    said = "" if text is None else str(text)
-    return said if said.isprintable() else repr(said)

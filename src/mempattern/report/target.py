@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mempattern._terminal import printable
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -40,9 +42,9 @@ class Target:
         except (KeyError, ValueError):
             attach_s = math.nan
         return cls(
-            _printable(meta.get("target")),
+            _of(meta, "target"),
             int(pid) if pid.isdecimal() and len(pid) < 12 else None,
-            _printable(meta.get("traced")),
+            _of(meta, "traced"),
             attach_s if 0 <= attach_s < math.inf else None,
             meta.get("guest") == "1",
         )
@@ -56,6 +58,6 @@ class Target:
 UNKNOWN = Target()
 
 
-def _printable(text: str | None) -> str | None:
-    """Nothing from a file gets at the terminal's controls."""
-    return text if text is None or text.isprintable() else repr(text)
+def _of(meta: Mapping[str, str], name: str) -> str | None:
+    text = meta.get(name)
+    return None if text is None else printable(text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from mempattern._closing import Closing
+from mempattern._terminal import quoted
 from mempattern.errors import UsageError
 from mempattern.quantities import (
     format_bandwidth,
@@ -244,9 +244,7 @@ def next_command(found: Intensity, file: Path) -> str:
         said = format_duration(found.downtime_limit_s)
         ceiling = _exactly(found.downtime_limit_s, said, parse_duration, "s")
     name = f"./{file}" if str(file).startswith("-") else str(file)
-    return (
-        f"mempattern predict {shlex.quote(name)} --bandwidth {bandwidth} --max-downtime {ceiling}"
-    )
+    return f"mempattern predict {quoted(name)} --bandwidth {bandwidth} --max-downtime {ceiling}"
 
 
 def _exactly(value: float, said: str, parse: Callable[[str], float], unit: str) -> str:
