@@ -90,11 +90,12 @@ def run(minutes: float) -> dict[str, Any]:
                         samples.append(sample(tracer.pid, target.pid, trace))
         finally:
             tracer.terminate()
+            tracer.wait()
             if target.poll() is not None:
                 raise SystemExit("the target has ended, which tracing must never cause")
             target.kill()
             target.wait()
-        if tracer.wait() != 0:
+        if tracer.returncode != 0:
             raise SystemExit(f"the tracer ended with {tracer.returncode}")
         return summary(minutes, samples, trace)
 
@@ -125,7 +126,7 @@ def summary(minutes: float, samples: list[dict[str, float]], trace: Path) -> dic
 
 def main(minutes: str, out: str) -> None:
     # Who makes both end is heard, though a shell has what it runs in the background ignore Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     found = run(float(minutes))
     Path(out).write_text(json.dumps(found, indent=1) + "\n")
     for name, value in found.items():

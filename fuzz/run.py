@@ -62,7 +62,7 @@ def compiled(source: Path, options: list[str]) -> Path:
     """Its object file, made anew if anything in csrc/ or fuzz/ is newer."""
     name = "-".join(source.relative_to(ROOT).with_suffix("").parts) + "".join(options[:1])
     made = BUILD / f"{name}.o"
-    used = [source, *ROOT.glob("csrc/*/*.h"), *ROOT.glob("fuzz/*.h")]
+    used = [source, *ROOT.glob("csrc/**/*.h"), *ROOT.glob("fuzz/*.h")]
     if not made.exists() or made.stat().st_mtime < max(path.stat().st_mtime for path in used):
         counted = [COUNTED] if source.is_relative_to(ROOT / "csrc") else []
         command = ["clang", *FLAGS, *counted, *options, *INCLUDE]
