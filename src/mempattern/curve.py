@@ -21,7 +21,10 @@ _RULE_OF_THREE = 3.0  # what never happened in n windows happens 3/n times a win
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A number of pages and its bounds: 0 <= low <= pages <= high <= the memory's pages."""
+    """A number of `pages` and its bounds, `low` and `high`, as the method has them that returns it.
+
+    0 <= low <= pages <= high <= the memory's pages.
+    """
 
     pages: float
     low: float
@@ -53,6 +56,7 @@ class DirtyCurve:
     n_pages: int
     """Pages of the memory: D(t) is never more."""
     page_bytes: int = PAGE_BYTES
+    """Of a page, which `pages` and `n_pages` count."""
     _low: Floats = field(init=False, repr=False)
     _high: Floats = field(init=False, repr=False)
     _slope: float = field(init=False, repr=False)

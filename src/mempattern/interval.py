@@ -50,8 +50,10 @@ class Interval:
     end_ns: int
     """CLOCK_MONOTONIC at the end of this collection."""
     regions: tuple[Region, ...]
+    """The source's at the end of this collection."""
     bitmaps: Mapping[str, Bitmap]
     provenance: Provenance
+    """The source's."""
     lost_pages: int = 0
     """0 if no page is known to be missing from the bitmaps, else a lower bound of how many."""
     collect_ns: int = 0
@@ -92,6 +94,7 @@ class Interval:
 
     @property
     def duration_s(self) -> float:
+        """From `start_ns` to `end_ns`."""
         return (self.end_ns - self.start_ns) / 1e9
 
     def pages(self, region_name: str) -> npt.NDArray[np.int64]:

@@ -63,9 +63,11 @@ class Workload:
     """
 
     pattern: str = "uniform"
+    """One of "idle", "sweep", "hotset", "uniform", "zipf", "stride", "grow" and "phased"."""
     n_pages: int = 4096
     first_page: int = 0
     seed: int = 1
+    """Of the guest's pseudo-random numbers: from 0 to 2**32 - 1."""
     rate: int = 0
     stride: int | None = None
     hot_pages: int | None = None
@@ -145,6 +147,7 @@ class MicroVM(Closing):
                     f"not of {region.page_bytes}"
                 )
         self.workloads: tuple[Workload, ...] = _workloads(workloads)
+        """One for each vCPU: those it began with, or those of the last `reboot`."""
         self.logging: Logging = logging
         self.ring_entries = ring_entries
         if not isinstance(logging, str) or logging not in _LOGGING:
@@ -191,6 +194,7 @@ class MicroVM(Closing):
 
     @property
     def handle(self) -> Any:
+        """The C object. Raises `ClosedError` after `close`."""
         if self._handle is None:
             raise ClosedError("this MicroVM is closed; make a new one")
         return self._handle
@@ -202,6 +206,7 @@ class MicroVM(Closing):
 
     @property
     def vcpu_fds(self) -> list[int]:
+        """One for each workload, in order; open until the VM is gone."""
         return [lib.mpat_microvm_vcpu_fd(self.handle, i) for i in range(len(self.workloads))]
 
     @property

@@ -30,7 +30,9 @@ class Region:
     """
 
     name: str
+    """Not empty, of printable characters, and unlike those of the regions given with it."""
     n_pages: int
+    """From 1 to 2**52: bits of the bitmap."""
     page_bytes: int = PAGE_BYTES
     address: int = 0
 

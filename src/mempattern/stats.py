@@ -137,6 +137,7 @@ class GroupStats:
         if history is not None:
             _check_history(history, checked)
         self.n_intervals: int = 0
+        """Intervals counted so far."""
         self._held = self._create(checked)
         self._seen: dict[str, Seen] = {}
 

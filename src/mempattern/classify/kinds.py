@@ -35,6 +35,7 @@ class Evidence:
     """
 
     n_intervals: int = 0
+    """How many those are: fewer also where the sample knows its pages for a shorter time."""
     duration_s: float = 0.0
     """From the first interval's start to the last one's end."""
     dirty_pages_per_s: float = 0.0
@@ -56,7 +57,9 @@ class Evidence:
     random writes of one rate do, more if rates differ.
     """
     misfit_uniform: float = 0.0
+    """As `misfit_zipf`, of one rate for all pages."""
     misfit_hotset: float = 0.0
+    """As `misfit_zipf`, of two rates."""
     misfit_zipf: float = 0.0
     """Nats a page by which the best law of the kind falls short of the pages' numbers of dirty
     intervals: one rate, two rates, a power law. 0 is perfect.
@@ -78,11 +81,13 @@ class Pattern:
     """A verdict."""
 
     kind: Kind
+    """`Kind.UNKNOWN` also where the likeliest one has a confidence below 0.5."""
     confidence: float
     """0 to 1: how often a verdict with this confidence is right, in the trials of
     docs/patterns.md.
     """
     evidence: Evidence
+    """What was measured of the region, or of all regions as if they were one."""
     parts: tuple[tuple[str, Kind], ...] = ()
     """Of a mixed pattern, the kinds of the regions that make it so, where regions do."""
 

@@ -19,7 +19,9 @@ class Verdict:
     probability: float
     """That the VM is memory intensive, 0 to 1. 0.5: nothing is known."""
     duration_s: float
+    """Of the iteration."""
     active_groups: int
+    """Groups with a page written in the iteration, in all regions."""
     stability: float | None
     """Groups active in this iteration and in the one before, as a share of those active in either
     (the Jaccard index of the two sets). None without an iteration before, or an active group."""
@@ -35,6 +37,7 @@ class Verdict:
     limit_bytes: float
     """What the bandwidth carries in the downtime limit: stock QEMU ends when less remains."""
     bandwidth_Bps: float
+    """Of the link, as `MP` was told."""
     required_Bps: float | None
     """The bandwidth from which on stock pre-copy would end. None while not known."""
     required_factor: float | None

@@ -108,6 +108,7 @@ class GroupReduction:
     def __init__(self, reducer: GroupReducer, regions: Iterable[Region], group_pages: int) -> None:
         self.reducer = reducer
         self.group_pages: int = check_group_pages(group_pages)
+        """Pages of a group; a region's last one may have fewer."""
         self.regions: tuple[Region, ...] = check_regions(regions)
         """The regions, as last followed."""
         self.state: Mapping[str, npt.NDArray[Any]] = self._new_state(self.regions)

@@ -24,11 +24,15 @@ class Decision:
     why: str
     """As the policy, or the controller, puts it."""
     pending_bytes: float
+    """To be sent yet, in the figures that the decision rests on."""
     bandwidth_Bps: float
+    """In the same figures: as QEMU measured it last; 0 before that."""
     limit_s: float
     """In force until then."""
     ceiling_s: float
+    """The longest downtime allowed."""
     new_limit_s: float | None = None
+    """In force after it, be it changed or not."""
     late_s: float = 0.0
     """After the pass that it answers: forecasts take time."""
 
@@ -45,7 +49,9 @@ class Passed:
     ns: int
     """When QEMU was asked for the figures; CLOCK_MONOTONIC, as of the trace's intervals."""
     figures: Figures
+    """QEMU's first ones after the sync."""
     limit_s: float
+    """The downtime limit in force then."""
     dirty_pages: int | None
     """None where nobody traces."""
 
@@ -57,8 +63,11 @@ class Result:
     figures: Figures
     """QEMU's last ones; `status` is "completed" if the guest has moved."""
     ceiling_s: float
+    """The longest downtime allowed."""
     decisions: tuple[Decision, ...]
+    """All that was done, in its order."""
     passes: tuple[Passed, ...]
+    """Syncs from the second on, in their order; of several between two looks, the last."""
     failure: str | None = None
     """Why nobody steered it any more from some moment on; None if it was steered to its end."""
     trace_failure: str | None = None
@@ -66,6 +75,7 @@ class Result:
 
     @property
     def completed(self) -> bool:
+        """Whether the guest has moved."""
         return self.figures.status == "completed"
 
     @property
@@ -107,6 +117,7 @@ class Audience(Listener):
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
         self.has_left: bool = False
+        """Whether the listener has raised, and is told nothing more."""
 
     def said(self, text: str) -> None:
         self._tell("said", text)

@@ -29,17 +29,21 @@ class Figures:
     number: int = 0
     """Of the last sync (`dirty-sync-count`)."""
     sent_bytes: int = 0
+    """In all so far (`transferred`)."""
     remaining_bytes: int = 0
     """Known to be sent yet."""
     page_bytes: int = _PAGE_BYTES
+    """Of a page, as QEMU counts them (`page-size`); 4096 until it says."""
     bandwidth_Bps: float = 0.0
     """As QEMU measured it last (`mbps`)."""
     dirty_pages_per_s: int = 0
     """Its own estimate, of the last second or more (`dirty-pages-rate`)."""
     expected_downtime_s: float | None = None
+    """QEMU's own estimate (`expected-downtime`); None once it has completed."""
     downtime_s: float | None = None
     """Known when it has completed."""
     setup_s: float | None = None
+    """From its beginning until pages are sent (`setup-time`)."""
     throttle: float = 0.0
     """Share of its time taken from the guest (`cpu-throttle-percentage`)."""
     error: str | None = None
@@ -69,6 +73,7 @@ class Figures:
 
     @property
     def is_over(self) -> bool:
+        """Whether it has ended, in whatever way; False before there was any."""
         return self.status not in UNDER_WAY and self.status != "none"
 
 

@@ -39,10 +39,16 @@ class Domain:
     """A domain of the libvirt at `uri`, as `virsh --connect` takes it, by its name."""
 
     name: str
+    """The domain's, as `virsh list` shows it; it must run."""
     uri: str | None = None
+    """None: what libvirt takes by default."""
 
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[Migrator, None]:
+        """Reach who runs the guest, for as long as the context lasts.
+
+        Raises `MonitorError`, `UsageError`.
+        """
         connection, domain = await asyncio.to_thread(self._find)
         try:
             pid = await asyncio.to_thread(_pid, connection, domain)
@@ -57,6 +63,10 @@ class Domain:
             await asyncio.to_thread(connection.close)
 
     def ram(self) -> tuple[int, GuestRam]:
+        """QEMU's process id, and the guest's memory in it; not while it is `open`.
+
+        Raises `MonitorError`, `ProcessError`, `UsageError`.
+        """
         connection, domain = self._find()
         try:
             if urlsplit(connection.uri).hostname:

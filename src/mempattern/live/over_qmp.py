@@ -28,9 +28,14 @@ class QMPSocket:
     """The guest of the QEMU that serves QMP there. It serves one client at a time."""
 
     path: str | os.PathLike[str]
+    """Of the UNIX socket."""
 
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[Migrator, None]:
+        """Reach who runs the guest, for as long as the context lasts.
+
+        Raises `MonitorError`, `UsageError`.
+        """
         async with Session(self.path) as session:
             facts = {"qemu": await check_version(session)}
             is_emulated = await emulates(session)
@@ -42,6 +47,10 @@ class QMPSocket:
                     borrowed.let_go()
 
     def ram(self) -> tuple[int, GuestRam]:
+        """QEMU's process id, and the guest's memory in it; not while it is `open`.
+
+        Raises `MonitorError`, `ProcessError`, `UsageError`.
+        """
         with connect(os.fspath(self.path), _CONNECT_S) as connection:
             pid = owner_of(connection)
         return pid, guest_ram_blocks(pid, self.path)

@@ -30,6 +30,7 @@ def result_object(result: Result) -> dict[str, Any]:
 
 
 def decision_object(decision: Decision) -> dict[str, Any]:
+    """Its fields and its `pending_s`, for JSON."""
     return {**asdict(decision), "pending_s": decision.pending_s}
 
 

@@ -41,14 +41,17 @@ class Recommendation:
     """What to do over one link, and why."""
 
     bandwidth_Bps: float
+    """Of the link."""
     action: Action
     """What "observe" says is that the trace cannot tell."""
     sentence: str
+    """What to do and why, for people."""
     downtime_limit_s: float | None = None
     """To be set for it; None where nothing is to be started."""
     outlook: Outlook | None = None
     """Of the migration that is recommended, as "go", "wait" or "throttle"."""
     postcopy: PostCopy | None = None
+    """Of post-copy, where that is recommended."""
     phase: Phase | None = None
     """What to wait for."""
 
@@ -58,13 +61,17 @@ class Advice:
     """A table over bandwidths and downtime limits, and a recommendation for each bandwidth."""
 
     ceiling_s: float
+    """The longest downtime allowed."""
     patience_s: tuple[float, ...]
     """By bandwidth: when a migration that has not ended is given up."""
     bandwidths_Bps: tuple[float, ...]
+    """Of the links, in the order given; `b` in `outlooks`."""
     downtime_limits_s: tuple[float, ...]
+    """QEMU's setting, ascending; `d` in `outlooks`."""
     outlooks: tuple[tuple[Outlook, ...], ...]
     """`outlooks[b][d]`: of a migration that begins now, and to which nothing is done."""
     recommendations: tuple[Recommendation, ...]
+    """One for each bandwidth, in the same order."""
     courses: int
     """That were played out for each of them."""
     notes: tuple[str, ...]

@@ -45,4 +45,5 @@ class Bandwidth:
 
     @property
     def changes(self) -> Sequence[tuple[float, float]]:
+        """As given: seconds since the migration began, and the bytes/s from then on."""
         return list(zip(self._starts_s, self._Bps, strict=True))

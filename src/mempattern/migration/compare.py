@@ -21,7 +21,9 @@ class Regret:
     policy can reach that exceeds the ceiling, throttles the guest or uses post-copy."""
 
     time: float
+    """Of `Outcome.total_s`."""
     bytes: float
+    """Of `Outcome.sent_bytes`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,7 @@ class Judged:
     """An outcome among those of other policies in the same migration."""
 
     outcome: Outcome
+    """What became of the migration under the policy that is judged."""
     is_within: bool
     """It moved the guest with a downtime under the ceiling."""
     regret: Regret | None

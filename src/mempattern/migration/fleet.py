@@ -24,7 +24,9 @@ Policies = Sequence[str] | Mapping[str, Maker]
 class HasExecutor(Protocol):
     """As `distributed.Client`, whose own futures are of another kind."""
 
-    def get_executor(self) -> Executor: ...
+    def get_executor(self) -> Executor:
+        """What runs tasks as `concurrent.futures` has it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +34,11 @@ class Case:
     """One migration, as it went under each policy."""
 
     bandwidth: Changes
+    """Of the link: moments in seconds since the migration began, and the bytes/s from each."""
     ceiling_s: float
+    """The longest downtime that a policy may cause."""
     outcomes: tuple[Outcome, ...]
+    """One for each policy, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,7 @@ class Replayed:
     """What became of one trace."""
 
     path: str
+    """Of the trace file, as it was given."""
     facts: Facts | None
     """None if it could not be read."""
     cases: tuple[Case, ...]
@@ -56,12 +62,17 @@ class Settings:
     """Of all migrations; the same as those of `simulate`."""
 
     downtime_limit_s: float = 0.3
+    """QEMU's, as a migration begins."""
     start_s: float = 0.0
+    """How far into the trace a migration begins."""
     past_end: Literal["loop", "refuse"] = "loop"
+    """After the trace's end "loop" goes on at `Recording.loop_s`; "refuse" ends the replay."""
     zero_pages: int | str | None = None
     """How many pages hold only zeros, or as text also a size; by default what each trace tells."""
     chunk_pages: int = CHUNK_PAGES
+    """Pages whose dirty log QEMU clears at once; 0 where the sync clears all of it."""
     patience_s: float | None = None
+    """After which a migration is given up; None: the default of `simulate`."""
     memory_share: float = MEMORY_SHARE
     """Of a machine's memory: what one trace may take. Less, where several are read at a time."""
 

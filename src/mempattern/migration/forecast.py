@@ -26,8 +26,11 @@ class Forecast:
     """What to expect of a migration over this link."""
 
     bandwidth_Bps: float
+    """Of the link."""
     downtime_limit_s: float
+    """QEMU's setting, which `stock`, `auto_converge` and `phase` go by."""
     ceiling_s: float
+    """The longest downtime that could be allowed."""
     stock: Outlook
     """With this limit, and nothing done during the migration."""
     earliest: Outlook
@@ -35,7 +38,9 @@ class Forecast:
     least_limit_s: Range
     """The smallest downtime limit with which it ends."""
     auto_converge: Outlook
+    """With this limit, and QEMU's auto-converge throttling the guest."""
     postcopy: PostCopy
+    """With post-copy begun after the first pass."""
     phase: Phase | None
     """None where no start is clearly better than now."""
     notes: tuple[str, ...]

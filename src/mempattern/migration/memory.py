@@ -23,6 +23,7 @@ class Sent(NamedTuple):
     zero_pages: float
     """Of these, pages that hold only zeros."""
     duration_s: float
+    """How long it took, at the seconds a page that `send` was given."""
 
 
 class Outstanding(NamedTuple):
@@ -31,13 +32,16 @@ class Outstanding(NamedTuple):
     pages: float
     """With the zero pages."""
     zero_pages: float
+    """Of these, pages that hold only zeros."""
 
 
 class Memory(Protocol):
     """Pages of one VM during one migration at a time."""
 
     page_bytes: int
+    """Of a page, without the header it is sent with."""
     n_pages: int
+    """Of the VM's RAM."""
 
     @property
     def pending_pages(self) -> float:

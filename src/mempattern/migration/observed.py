@@ -19,8 +19,11 @@ class Observed:
     """
 
     durations_s: npt.NDArray[np.float64]
+    """(n,) float64: of each interval."""
     dirty_pages: npt.NDArray[np.float64]
+    """(n,) float64: pages written in each interval."""
     n_intervals: int
+    """Of all, also where the arrays have a sample."""
     duration_s: float
     """Of all intervals together."""
     dirtied_pages: float
@@ -28,6 +31,7 @@ class Observed:
     touched_pages: int
     """Distinct ones of all intervals."""
     n_pages: int
+    """Of the VM's RAM, written or not."""
     lost_pages: int
     """Dirty pages known to be missing, at least."""
     n_lossy: int
@@ -35,6 +39,7 @@ class Observed:
     unseen_s: float
     """Between the intervals."""
     page_bytes: int
+    """Of a page, as it was traced."""
 
     @property
     def is_coarse(self) -> bool:

@@ -43,8 +43,11 @@ class Moment(NamedTuple):
     """To stop the guest at, and what would come of it."""
 
     total_s: float
+    """From the migration's beginning to the last byte, the downtime included."""
     downtime_s: float
+    """From the stop of the guest until it can go on at the destination."""
     at_s: float
+    """Since the migration began."""
     path: Callable[[], Policy]
     """That led there."""
 

@@ -24,8 +24,11 @@ class Range:
     """A figure, and between what it is expected to be (nine of ten times)."""
 
     low: float
+    """The 5 % quantile of the courses, less the model's own error where one is known."""
     middle: float
+    """Their median."""
     high: float
+    """Their 95 % quantile, and that error more."""
 
     def __str__(self) -> str:
         return f"{self.middle:.4g} ({self.low:.4g} to {self.high:.4g})"
@@ -40,9 +43,13 @@ class Outlook:
 
     likelihood: float
     total_s: Range | None
+    """From the migration's beginning to the last byte, with the downtime."""
     sent_bytes: Range | None
+    """Over the link in all of that time, with page headers."""
     downtime_s: Range | None
+    """From the stop of the guest until it can go on at the destination."""
     passes: Range | None
+    """Bitmap syncs, as QEMU counts them."""
     throttled_s: float
     """Guest time that throttling takes, the mean."""
 
@@ -57,7 +64,9 @@ class PostCopy:
     """Switching to post-copy after the first pass."""
 
     total_s: Range
+    """From the migration's beginning to the last byte."""
     sent_bytes: Range
+    """Over the link in all of that time, with page headers."""
     missing_pages: Range
     """Pages that the guest may have to wait for: at most so many faults over the network."""
     degraded_s: Range
@@ -71,6 +80,7 @@ class Phase:
     wait_s: float
     """From the end of what was observed."""
     period_s: float
+    """After which the workload repeats itself."""
     outlook: Outlook
     """With the same downtime limit, started then."""
 

@@ -71,8 +71,11 @@ class Course:
     """How one migration went; if it did not converge, until it was given up, without downtime."""
 
     converged: bool
+    """The guest moved: it was stopped for the rest, or went on by post-copy."""
     total_s: float
+    """From the migration's beginning until all memory is at the destination, or it is given up."""
     sent_bytes: float
+    """Over the link in all of that time, with page headers; a page of zeros is 9 bytes."""
     downtime_s: float
     """NaN if the guest was not stopped."""
     throttled_s: float

@@ -61,9 +61,13 @@ class Recording:
         if not len(intervals):
             raise UsageError("the trace has no interval; record for some seconds first")
         self.regions: tuple[Region, ...] = intervals[len(intervals) - 1].regions
+        """Those of the newest interval, which all others are read in."""
         self.page_bytes: int = _page_bytes(self.regions)
+        """Of a page in all regions."""
         self.n_pages: int = sum(region.n_pages for region in self.regions)
+        """Of all regions."""
         self.handle: Any = _create(self.regions)
+        """The C object."""
         self._lost_pages, by_part = self._read(intervals)
         durations_s = (self._end_ns - self._start_ns) / 1e9
         self.edges_s: npt.NDArray[np.float64] = np.concatenate(([0.0], np.cumsum(durations_s)))
@@ -190,6 +194,7 @@ class Recording:
 
     @property
     def duration_s(self) -> float:
+        """All intervals together; time between them, which nobody observed, is left out."""
         return float(self.edges_s[-1])
 
 

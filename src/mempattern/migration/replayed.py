@@ -51,7 +51,9 @@ class ReplayedMemory:
     ) -> None:
         self.recording = recording
         self.page_bytes: int = recording.page_bytes
+        """The recording's."""
         self.n_pages: int = recording.n_pages
+        """The recording's, in all regions."""
         self._starts_s, self._later_s, self._loops = starts_s, 0.0, loops
         regions = recording.regions
         if whole_number(chunk_pages, 0, 1 << 52) is None or chunk_pages % 64:
@@ -75,7 +77,9 @@ class ReplayedMemory:
         self._sent = ffi.new("mpat_sent *")
         self._count, self._zero_count = ffi.new("uint64_t *"), ffi.new("uint64_t *")
         self.pending_pages: float = self.n_pages
+        """Pages that are to be sent, as the last sync or `send` left them."""
         self.deferred_pages: float = 0
+        """Of those that are to be sent."""
 
     @contextmanager
     def started_later(self, wait_s: float) -> Generator[None, None, None]:
@@ -87,6 +91,7 @@ class ReplayedMemory:
             self._later_s = 0.0
 
     def start(self, seed: int) -> None:
+        """As `Memory.start`. `seed` picks one of `starts_s` too."""
         self._start_s = float(self._starts_s[seed % len(self._starts_s)]) + self._later_s
         check(lib.mpat_precopy_start(self._handle, self._zero, self._start_s, seed % (1 << 64)),
               _THIS)  # fmt: skip
@@ -95,6 +100,7 @@ class ReplayedMemory:
         self._seen = _Seen(self.recording, self._start_s)
 
     def run(self, duration_s: float) -> None:
+        """As `Memory.run`. Raises `TraceEndError` at the recording's end, unless it `loops`."""
         if not self._loops and duration_s:
             at_s = self._start_s + self._ran_s + duration_s
             if at_s > self.recording.duration_s + ROUNDED_S:
@@ -116,6 +122,7 @@ class ReplayedMemory:
         return min(max(over_s, 0.0), ran_s)
 
     def sync(self) -> float:
+        """As `Memory.sync`."""
         check(lib.mpat_precopy_sync(self._handle, self._count), _THIS)
         self.pending_pages = self._count[0]
         self.deferred_pages = lib.mpat_precopy_deferred(self._handle)
@@ -123,17 +130,20 @@ class ReplayedMemory:
         return self.pending_pages
 
     def send(self, duration_s: float, page_s: float, zero_page_s: float) -> Sent:
+        """As `Memory.send`."""
         sent = self._sent
         check(lib.mpat_precopy_send(self._handle, duration_s, page_s, zero_page_s, sent), _THIS)
         self.pending_pages -= sent.pages
         return Sent(sent.pages, sent.zero_pages, sent.cost)
 
     def outstanding(self) -> Outstanding:
+        """As `PageMemory.outstanding`."""
         count, zero_count = self._count, self._zero_count
         check(lib.mpat_precopy_outstanding(self._handle, count, zero_count), _THIS)
         return Outstanding(count[0], zero_count[0])
 
     def found(self) -> Interval:
+        """As `PageMemory.found`. Its times are the guest's, since the migration began."""
         regions = self.recording.regions
         bitmaps = [np.empty(region.n_words, np.uint64) for region in regions]
         check(lib.mpat_precopy_found(self._handle, lent(bitmaps)), _THIS)
@@ -144,6 +154,7 @@ class ReplayedMemory:
         )  # fmt: skip
 
     def defer(self, pages: Interval | None) -> None:
+        """As `PageMemory.defer`. Raises `RegionError`, `BitmapError`."""
         bitmaps, kept = ffi.NULL, None
         if pages is not None:
             names = frozenset(region.name for region in self.recording.regions)
@@ -153,6 +164,7 @@ class ReplayedMemory:
         self.deferred_pages = lib.mpat_precopy_deferred(self._handle)
 
     def seen(self) -> Iterator[Interval]:
+        """As `PageMemory.seen`: the recording's intervals, once the guest has run to their ends."""
         return self._seen.until(self._ran_s)
 
 

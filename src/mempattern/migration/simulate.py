@@ -32,10 +32,13 @@ class Outcome:
     """What became of one migration under one policy."""
 
     policy: str
+    """Its name among those given."""
     end: End
+    """As `End` has it. After "trace ended" and "failed" the figures are NaN, and `passes` is 0."""
     total_s: float
     """Until the guest was at the destination with all its memory, or the migration ended."""
     sent_bytes: float
+    """Over the link in all of that time, with page headers."""
     downtime_s: float
     """NaN if the guest was not stopped."""
     passes: int

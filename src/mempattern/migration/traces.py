@@ -27,17 +27,27 @@ class Facts:
     """What a recording is of, in numbers."""
 
     n_pages: int
+    """Of all regions."""
     page_bytes: int
+    """Of a page in all regions."""
     n_regions: int
+    """At the trace's end."""
     n_intervals: int
+    """In the trace."""
     observed_s: float
+    """All intervals together."""
     unseen_s: float
+    """Between the intervals: observed by nobody."""
     touched_pages: int
+    """Distinct pages written at least once."""
     lost_pages: int
+    """Known to be missing from the intervals, at least; one may count in several."""
     period_s: float | None
+    """After which the workload repeats itself; None if no period was found."""
 
     @classmethod
     def of(cls, recording: Recording) -> Self:
+        """From what the recording says of itself."""
         return cls(
             n_pages=recording.n_pages,
             page_bytes=recording.page_bytes,
@@ -56,8 +66,11 @@ class Migrant:
     """A recording, its zero pages (a number, if it is only known how many), and notes."""
 
     recording: Recording
+    """All of the trace."""
     zero: int | list[Bitmap] | None
+    """How many pages hold only zeros, or a bitmap of them for each region; None: none."""
     notes: tuple[str, ...]
+    """Sentences on what limits the trust in it, beside those of `Recording.faults`."""
 
     def zero_bitmaps(self) -> Sequence[Bitmap] | None:
         """For each region; None where no page is taken to hold only zeros."""

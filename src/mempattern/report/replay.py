@@ -35,6 +35,7 @@ class Replays:
     """What became of all traces, in the order in which they were given."""
 
     results: tuple[Replayed, ...]
+    """One for each trace that is done, also of those that could not be replayed."""
     unfinished: tuple[str, ...] = ()
     """Traces that were left when it was interrupted."""
 
@@ -44,18 +45,25 @@ class Standing:
     """One policy over one link with one ceiling, on all traces that were replayed."""
 
     bandwidth: Changes
+    """Of the link: moments in seconds since the migration began, and the bytes/s from each."""
     ceiling_s: float
+    """The longest downtime allowed."""
     policy: str
+    """Its name."""
     traces: int
+    """How many were replayed."""
     moved: int
+    """Traces of which the guest moved, with whatever downtime."""
     within: int
     """Moved with a downtime under the ceiling."""
     failed: int
     """The policy raised an error."""
     dominated: int
+    """Traces in which another policy under the ceiling was nowhere worse, and somewhere better."""
     median_regret_time: float | None
     """Of those within the ceiling, where the oracle moved the guest, too; None of none."""
     median_regret_bytes: float | None
+    """The same, of the bytes sent."""
 
 
 def rows(replays: Replays) -> Iterator[dict[str, Any]]:
@@ -130,6 +138,7 @@ def _standing(bandwidth: Changes, ceiling_s: float, policy: str, ones: list[Judg
 
 
 def replay_object(replays: Replays) -> dict[str, Any]:
+    """What `mempattern replay --json` prints: the keys of docs/replay.md."""
     return {
         "schema": REPLAY,
         "traces": [_trace(replayed) for replayed in replays.results],

@@ -27,6 +27,7 @@ class Source(Closing):
     regions: tuple[Region, ...]
     """As of the last collection: they may grow, and new ones come after them, but none goes."""
     provenance: Provenance
+    """How it observes, and what it cannot see; the same for all its intervals."""
 
     @abstractmethod
     def collect(self) -> Interval:

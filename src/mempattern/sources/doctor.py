@@ -19,9 +19,12 @@ class Check:
     """One thing that was tried. `ok` is None where it is worth knowing and no obstacle."""
 
     name: str
+    """What was tried, as "userfaultfd" or "source uffd"."""
     ok: bool | None
     detail: str
+    """What was found, for people."""
     remedy: str = ""
+    """What would help; empty where nothing must, or where `detail` says it."""
 
 
 def probe(pid: int | None = None) -> list[Check]:

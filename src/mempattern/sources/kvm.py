@@ -47,6 +47,7 @@ class Memslot:
 
     slot: int
     region: Region
+    """Its pages are the memslot's, all of them, in their order."""
 
     def __post_init__(self) -> None:
         if whole_number(self.slot, 0, (1 << 32) - 1) is None:
@@ -70,6 +71,7 @@ class _KVMSource(Source):
 
     def __init__(self, memslots: Sequence[Memslot], provenance: Provenance) -> None:
         self.memslots: tuple[Memslot, ...] = tuple(memslots)
+        """As given; `regions` are theirs, in the same order."""
         self.regions: tuple[Region, ...] = check_regions(
             memslot.region for memslot in self.memslots
         )
@@ -117,6 +119,7 @@ class _KVMSource(Source):
 
     @property
     def closed(self) -> bool:
+        """Whether it was closed; `collect` raises `ClosedError` then."""
         return self._handle is None
 
     def close(self) -> None:

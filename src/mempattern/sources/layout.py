@@ -33,11 +33,15 @@ class Placed:
     """Part of a mapping, and where it lies: at page `first_page` of region number `region`."""
 
     start: int
+    """Of its first byte, the virtual address in the process."""
     end: int
+    """The first address after it."""
     region: int
     first_page: int
     page_bytes: int
+    """Of its pages and the region's."""
     is_private_file: bool
+    """Whether it maps a file privately: a write makes a copy of the page."""
 
 
 class Layout(Protocol):
@@ -88,6 +92,7 @@ class Spans:
     """
 
     selects: Callable[[Mapping], bool]
+    """Whether a mapping is followed."""
     group_pages: int = GROUP_PAGES
     keeps: Callable[[Mapping], bool] = _is_memory
     _spans: list[_Span] = field(default_factory=list)
@@ -103,6 +108,7 @@ class Spans:
             )
 
     def place(self, mappings: Sequence[Mapping]) -> tuple[tuple[Region, ...], list[Placed]]:
+        """As `Layout.place`."""
         followed = list(self._followed(mappings))
         self._placed = _joined(sorted((mapping.start, mapping.end) for mapping in followed))
         spans: defaultdict[int, list[_Span]] = defaultdict(list)  # by page size, ascending
@@ -244,9 +250,11 @@ class SpanAt:
 
     within: Spans
     address: int
+    """Virtual, in the process."""
     _number: int | None = None
 
     def place(self, mappings: Sequence[Mapping]) -> tuple[tuple[Region, ...], list[Placed]]:
+        """As `Layout.place`; no region until one of `within` has the address."""
         regions, placed = self.within.place(mappings)
         if self._number is None:
             self._number = next((n for n, r in enumerate(regions) if self._lies_in(r)), None)
@@ -275,6 +283,7 @@ class Block:
 
     @property
     def host_end(self) -> int:
+        """The first address in the process that is no more of it."""
         return self.host_start + self.region.n_pages * self.region.page_bytes
 
 
@@ -283,8 +292,10 @@ class Blocks:
     """Regions that stay where they are in the process: a guest's RAM, a range of addresses."""
 
     blocks: tuple[Block, ...]
+    """One for each region, in their order."""
 
     def place(self, mappings: Sequence[Mapping]) -> tuple[tuple[Region, ...], list[Placed]]:
+        """As `Layout.place`; the regions never change."""
         regions = tuple(block.region for block in self.blocks)
         placed: list[Placed] = []
         for number, block in enumerate(self.blocks):

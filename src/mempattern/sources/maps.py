@@ -25,11 +25,15 @@ class Mapping:
     """One line of /proc/PID/maps; see proc_pid_maps(5)."""
 
     start: int
+    """Of its first byte, the virtual address in the process."""
     end: int
+    """The first address after it."""
     permissions: str
     """As "rw-p"."""
     offset: int
+    """In the file, where the mapping begins; in bytes."""
     inode: int
+    """The file's; 0 where there is no file behind it."""
     path: str
     """A file's path, "[heap]", "[stack]", or "" for anonymous memory."""
     page_bytes: int = PAGE_BYTES
@@ -37,10 +41,12 @@ class Mapping:
 
     @property
     def place(self) -> Place:
+        """What it keeps while its permissions change: start, end, inode, path."""
         return self.start, self.end, self.inode, self.path
 
     @property
     def is_private_file(self) -> bool:
+        """Whether it maps a file privately: a write makes a copy of the page."""
         return self.permissions[3] == "p" and self.inode != 0
 
     @property

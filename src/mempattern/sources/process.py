@@ -51,12 +51,15 @@ class ProcessSource(Source):
         self.pid = checked
         self.provenance = provenance
         self.layout: Layout = layout if layout is not None else writable_memory()
+        """Says what is followed; by default `writable_memory()`."""
         self.regions: tuple[Region, ...] = ()
         self.placed: list[Placed] = []
+        """The mappings followed, as of the last collection, and where they lie in `regions`."""
         self._maps_text = ""
         self._parser = MapsParser(lambda: page_sizes(self.pid))
         self._pools: dict[Region, BitmapPool] = {}
         self.indices: Iterator[int] = itertools.count()
+        """Numbers for the intervals to come, from 0."""
         self._lock = threading.Lock()
         # Kept open: it shows the memory of the program that runs now, also after an exec.
         self._maps = open_file(self.pid, "maps")
@@ -76,6 +79,7 @@ class ProcessSource(Source):
         return True
 
     def refuse_nothing(self) -> None:
+        """Raises `ProcessError` if the process has no memory, or none that `layout` selects."""
         if not self._maps_text:
             raise explained(self.pid, errno.ENXIO, "maps")
         if not self.placed:
@@ -90,6 +94,7 @@ class ProcessSource(Source):
         return ", ".join(some) + ", ..." * (len(some) < len(names))
 
     def ended(self) -> ProcessEnded:
+        """The error to raise: the process has ended, or executes another program."""
         what = "executes another program" if has_memory(self.pid) else "ended"
         return ProcessEnded(f"process {self.pid} {what}; start anew to go on")
 

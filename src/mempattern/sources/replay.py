@@ -20,6 +20,7 @@ class Replay(Source):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.trace: TraceReader = TraceReader(path)
+        """The file, open until `close`."""
         self.regions: tuple[Region, ...] = self.trace.regions
         self.provenance: Provenance = self.trace.provenance
         self._next = 0

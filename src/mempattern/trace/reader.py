@@ -53,11 +53,13 @@ class TraceReader(Closing):
 
     regions: tuple[Region, ...]
     provenance: Provenance
+    """Of the source that was recorded."""
     meta: dict[str, str]
     dropped: int
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path: Path = Path(path)
+        """Of the file, as given."""
         self._unpacker = Unpacker()
         try:
             self._database = _open(self.path)

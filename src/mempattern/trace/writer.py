@@ -54,6 +54,7 @@ class TraceWriter(Closing):
         force: bool = False,
     ) -> None:
         self.path: Path = Path(path)
+        """Of the file, as given."""
         self.regions: tuple[Region, ...] = check_regions(regions)
         check_total(self.regions)
         self.provenance = provenance

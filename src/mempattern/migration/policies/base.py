@@ -25,6 +25,7 @@ class Task:
     n_pages: int
     """Of RAM."""
     page_bytes: int
+    """Of a page of the guest's RAM."""
     bandwidth_Bps: float
     """Of the link, as far as it is known."""
     downtime_limit_s: float
@@ -40,6 +41,7 @@ class Task:
 
     @property
     def ram_bytes(self) -> int:
+        """All of the guest's RAM, pages of zeros too."""
         return self.n_pages * self.page_bytes
 
 
@@ -56,6 +58,7 @@ class Progress:
     pending_pages: float
     """Known to be sent yet (`remaining`): what was written since the last sync is not."""
     page_bytes: int
+    """Of a page of the guest's RAM."""
     bandwidth_Bps: float
     """As measured last; 0 before that."""
     limit_s: float
@@ -65,6 +68,7 @@ class Progress:
 
     @property
     def pending_bytes(self) -> float:
+        """`pending_pages`, without the headers they are sent with."""
         return self.pending_pages * self.page_bytes
 
 
@@ -89,6 +93,7 @@ class Action:
     """What to do. What is None stays as it is."""
 
     downtime_limit_s: float | None = None
+    """QEMU's setting from now on, 0 or more."""
     throttle: float | None = None
     """Share of its time taken from the guest, from 0 to below 1."""
     stop: bool = False
