@@ -92,6 +92,13 @@ def public_bases(app: Sphinx, name: str, value: object, options: object, bases: 
     ] or [object]
 
 
+def without_object(app: Sphinx, doctree: nodes.document) -> None:
+    """Every class is one: "Bases: object" tells nothing."""
+    for paragraph in list(doctree.findall(nodes.paragraph)):
+        if paragraph.astext() == "Bases: object":
+            paragraph.parent.remove(paragraph)
+
+
 class Help(Directive):
     """What a command says of itself: `{help} mempattern predict`."""
 
@@ -114,3 +121,4 @@ def setup(app: Sphinx) -> None:
     app.add_directive("help", Help)
     app.connect("missing-reference", closest)
     app.connect("autodoc-process-bases", public_bases)
+    app.connect("doctree-read", without_object)
