@@ -221,8 +221,9 @@ stub: $(VENV)/ready
 
 # A warning is an error: a link that leads nowhere, a name that is not on a page, a page in no contents.
 SPHINX := $(BIN)/python -m sphinx -q -W --keep-going -d build/doctrees docs
+# Read anew (-E), since Sphinx does not see which docstrings have changed.
 docs: $(VENV)/ready
-	$(SPHINX) -b doctest build/doctest
+	$(SPHINX) -E -b doctest build/doctest
 	$(SPHINX) -b html build/docs
 	@echo "build/docs/index.html"
 
