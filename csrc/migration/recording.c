@@ -10,6 +10,15 @@
 #define MOST_LINES (UINT64_C(1) << 32) /* their numbers have 32 bits */
 #define MOST_INTERVALS (UINT64_C(1) << 32)
 
+static void note_bytes(mpat_recording *r)
+{
+    uint64_t bytes = sizeof(*r) + r->n_regions * sizeof(struct mpat_extent) +
+                     r->all_lines * MPAT_LINE_WORDS * sizeof(uint64_t) +
+                     (r->room_intervals + 1) * (2 * sizeof(uint64_t) + sizeof(double)) +
+                     r->room_lines * (sizeof(uint32_t) + 2) + r->room_words * sizeof(uint64_t);
+    atomic_store_explicit(&r->bytes, bytes, memory_order_relaxed);
+}
+
 int mpat_recording_create(const uint64_t *region_pages, size_t n_regions, mpat_recording **out)
 {
     size_t bytes;
@@ -42,6 +51,7 @@ int mpat_recording_create(const uint64_t *region_pages, size_t n_regions, mpat_r
         mpat_recording_destroy(r);
         return -ENOMEM;
     }
+    note_bytes(r);
     *out = r;
     return 0;
 }
@@ -226,6 +236,7 @@ int mpat_recording_add(mpat_recording *recording, const uint64_t *const *bitmaps
     if (err == 0) {
         count(r, bitmaps, &n_lines, &n_words);
         err = make_room(r, n_lines, n_words);
+        note_bytes(r);
     }
     if (err == 0) {
         struct before before = {0};
@@ -317,9 +328,5 @@ int mpat_recording_ever(const mpat_recording *recording, uint64_t *const *bitmap
 
 uint64_t mpat_recording_bytes(const mpat_recording *recording)
 {
-    const mpat_recording *r = recording;
-    return sizeof(*r) + r->n_regions * sizeof(struct mpat_extent) +
-           r->all_lines * MPAT_LINE_WORDS * sizeof(uint64_t) +
-           (r->room_intervals + 1) * (2 * sizeof(uint64_t) + sizeof(double)) +
-           r->room_lines * (sizeof(uint32_t) + 2) + r->room_words * sizeof(uint64_t);
+    return atomic_load_explicit(&recording->bytes, memory_order_relaxed);
 }

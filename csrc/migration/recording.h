@@ -32,6 +32,7 @@ struct mpat_recording {
     atomic_int sealed;
     uint64_t n_intervals, n_lines, n_words; /* kept so far */
     uint64_t room_intervals, room_lines, room_words;
+    _Atomic uint64_t bytes; /* reserved: asked for while it grows */
     uint64_t *first_line, *first_word; /* of each interval, and past the last one */
     double *end;                       /* of each interval, after a 0 */
     uint32_t *line;
