@@ -44,6 +44,8 @@ class Versions:
         for number, first_interval, name, n_pages, page_bytes, address in rows:
             if number != len(self._regions) or number >= MOST_VERSIONS:
                 raise RegionError(f"row {number!r} of its regions is not row {len(self._regions)}")
+            if whole_number(address, -_ADDRESSES // 2, _ADDRESSES // 2) is None:
+                raise RegionError(f"region {name!r} has the address {address!r}, which is none")
             region = Region(name, n_pages, page_bytes, address % _ADDRESSES)
             least = self._first_intervals[-1] if self._regions else 0
             was_first, was = latest.get(name, (-1, None))
