@@ -63,8 +63,8 @@ def ran(fuzzed: dict[str, Any], traced: dict[str, Any]) -> str:
     """For how long, in words."""
     times = [of["seconds"] for of in fuzzed.values()]
     return (
-        f"{duration(min(times))} to {duration(max(times))} of fuzzing a target and "
-        f"{duration(60 * traced['minutes'])} of tracing"
+        f"{duration(sum(times))} of fuzzing, {duration(min(times))} to {duration(max(times))} a "
+        f"target, and {duration(60 * traced['minutes'])} of tracing"
     )
 
 
