@@ -47,10 +47,6 @@ int mpat_kvm_fail(mpat_kvm_fault *fault, int error, const char *call, uint32_t s
     return error;
 }
 
-int64_t mpat_now_ns(void)
-{
-    return 0;
-}
 
 uint64_t mpat_bitmap_words(uint64_t n_pages)
 {
