@@ -14,7 +14,6 @@
 #pragma weak mpat_kvm_own_vm
 #pragma weak mpat_kvm_check_memslots
 #pragma weak mpat_kvm_fail
-#pragma weak mpat_now_ns
 #pragma weak mpat_bitmap_words
 
 int mpat_kvm_ioctl(int fd, unsigned long request, void *argument)
