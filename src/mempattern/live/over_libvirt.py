@@ -181,9 +181,12 @@ class DomainMigrator:
         said: Mapping[str, Any] = {"type": 0}
         try:
             said = await self._ask("jobStats", 0)
-        except LibvirtError:
-            if await self._is_active():
-                raise
+        except LibvirtError:  # a monitor that broke is told of before its domain's end is
+            deadline = time.monotonic() + _END_S
+            while await self._is_active():
+                if time.monotonic() > deadline:
+                    raise
+                await self.next_event(_LOOK_S)
         if said["type"] in _JOBS_UNDER_WAY:
             self._last = job_figures(said, self._status)
             return self._last
