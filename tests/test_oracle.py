@@ -32,6 +32,7 @@ class StopAtStep(Policy):
     written is drawn for each part of it that is looked at."""
 
     poll_s = 0.0
+    sees_ahead = True
 
     def __init__(self, number, limit_s):
         self.steps, self._number, self._limit_s = 0, number, limit_s
