@@ -63,7 +63,8 @@ test-c: $(VENV)/ready
 
 # What has threads; what takes ThreadSanitizer minutes is for a soak.
 RACES := test_threads test_ring_order test_interrupted
-SLOW_RACES := test_stats test_distinct test_precopy test_microvm
+SLOW_RACES := test_stats test_distinct test_precopy \
+              test_microvm_run test_microvm_log test_microvm_guests
 
 # ThreadSanitizer's own map of the addresses does not go with all that the kernel shuffles.
 test-threads: $(VENV)/ready
