@@ -67,6 +67,12 @@ static mpat_kvm_ring *open_ring(void)
     return ring;
 }
 
+static mpat_kvm_ring *start_with_ring(void)
+{
+    start(130, 128);
+    return open_ring();
+}
+
 static void test_ring_goes_round(void)
 {
     mpat_collection collection;
@@ -120,10 +126,8 @@ static void test_ring_is_found_anywhere(void)
 static void test_ring_resets_one_by_one(void)
 {
     mpat_collection collection;
-    mpat_kvm_ring *ring;
+    mpat_kvm_ring *ring = start_with_ring();
 
-    start(130, 128);
-    ring = open_ring();
     for (uint64_t page = 0; page < 128; page++)
         write_to_ring(1, page);
     kvm.most_resets = 1;
@@ -194,10 +198,8 @@ static void test_ring_overflow_is_for_ever(void)
     const int vcpu = 6;
     mpat_collection collection;
     mpat_kvm_fault fault;
-    mpat_kvm_ring *ring;
+    mpat_kvm_ring *ring = start_with_ring();
 
-    start(130, 128);
-    ring = open_ring();
     for (uint64_t i = 0; i < RING + 10; i++) /* the first ten are overwritten */
         push(0, i % 130);
     CHECK(mpat_kvm_ring_drain(ring, &fault) == -EOVERFLOW);
@@ -217,10 +219,8 @@ static void test_ring_tells_of_another_reader(void)
 {
     mpat_collection collection;
     mpat_kvm_fault fault;
-    mpat_kvm_ring *ring;
+    mpat_kvm_ring *ring = start_with_ring();
 
-    start(130, 128);
-    ring = open_ring();
     push(0, 1);
     CHECK(mpat_kvm_ring_collect(ring, bitmaps, &collection, NULL) == 0 && has(bitmaps[0], 1));
     for (uint64_t page = 2; page < 5; page++) { /* three entries that somebody else takes */
@@ -240,10 +240,8 @@ static void test_ring_without_reset_is_for_ever(void)
 {
     mpat_collection collection;
     mpat_kvm_fault fault;
-    mpat_kvm_ring *ring;
+    mpat_kvm_ring *ring = start_with_ring();
 
-    start(130, 128);
-    ring = open_ring();
     push(0, 3);
     kvm.cleared++;
     for (int round = 0; round < 3; round++) {
@@ -259,10 +257,8 @@ static void test_ring_tells_the_worst(void)
 {
     mpat_collection collection;
     mpat_kvm_fault fault;
-    mpat_kvm_ring *ring;
+    mpat_kvm_ring *ring = start_with_ring();
 
-    start(130, 128);
-    ring = open_ring();
     push(9, 4);
     CHECK(mpat_kvm_ring_drain(ring, &fault) == -ENOENT);
     push(1, 128);
@@ -286,10 +282,8 @@ static void test_ring_takes_nothing_without_bitmaps(void)
 {
     uint64_t *const one[] = {bitmaps[0], NULL};
     mpat_collection collection;
-    mpat_kvm_ring *ring;
+    mpat_kvm_ring *ring = start_with_ring();
 
-    start(130, 128);
-    ring = open_ring();
     push(0, 3);
     CHECK(mpat_kvm_ring_collect(ring, one, &collection, NULL) == -EINVAL);
     CHECK(mpat_kvm_ring_collect(ring, bitmaps, &collection, NULL) == 0);
@@ -301,10 +295,8 @@ static void test_ring_names_strangers(void)
 {
     mpat_collection collection;
     mpat_kvm_fault fault;
-    mpat_kvm_ring *ring;
+    mpat_kvm_ring *ring = start_with_ring();
 
-    start(130, 128);
-    ring = open_ring();
     push(0, 1);
     push(9, 4);
     push(1, 2);
