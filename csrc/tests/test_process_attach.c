@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Attaching to a process leaves it as it was: blocked in each kind of system call, in its own code, and
+/*
+ * Attaching to a process leaves it as it was: blocked in each kind of system call, in its own code, and
  * with many threads.
  */
 #include "process_child.h"

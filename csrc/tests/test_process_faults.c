@@ -2,25 +2,20 @@
 /*
  * The calls by which a process is followed, made to fail: the first, the second, ... of a whole
  * trace is interrupted by a signal, which changes nothing, or fails, which loses nothing in silence;
- * and clocks that stand still or jump, and a /proc that cannot be read. Linked with --wrap for these
- * calls.
+ * and clocks that stand still or jump. Linked with --wrap for these calls.
  * Exit status 0: all passed, 1: not, 77: this kernel cannot do it.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
 #include <errno.h>
-#include <linux/seccomp.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -98,26 +93,6 @@ int __wrap_clock_gettime(clockid_t clock, struct timespec *now)
         return -1;
     now->tv_sec += jump_s;
     return 0;
-}
-
-static int hides_status; /* the files of /proc that tell of seccomp */
-
-int __real_open(const char *path, int flags, ...);
-int __wrap_open(const char *path, int flags, ...);
-int __wrap_open64(const char *path, int flags, ...);
-
-int __wrap_open(const char *path, int flags, ...)
-{
-    if (hides_status && strstr(path, "/status")) {
-        errno = EMFILE;
-        return -1;
-    }
-    return __real_open(path, flags);
-}
-
-int __wrap_open64(const char *path, int flags, ...)
-{
-    return __wrap_open(path, flags);
 }
 
 /* ---- a child that writes when it is told to ---------------------------------------------------- */
@@ -328,38 +303,6 @@ static void test_stopped(void)
     printf("test_process_faults: stopped: %s\n", failures ? "FAILED" : "ok");
 }
 
-/* A process that any other call kills, and nobody knows: it must not be made to call. */
-static void test_unknown_filter(void)
-{
-    mpat_process *process = NULL;
-    int go[2], ready[2], status;
-    char byte = 'r';
-    pid_t strict;
-
-    if (pipe(go) || pipe(ready))
-        abort();
-    strict = fork();
-    if (strict == 0) {
-        close(go[1]);
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT);
-        if (write(ready[1], &byte, 1) == 1 && read(go[0], &byte, 1) == 0)
-            syscall(SYS_exit, 0);
-        syscall(SYS_exit, 1);
-    }
-    close(go[0]);
-    CHECK(read(ready[0], &byte, 1) == 1);
-    hides_status = 1;
-    CHECK(mpat_process_open((int)strict, 0, &process, NULL) == -EACCES);
-    hides_status = 0;
-    close(go[1]);
-    CHECK(waitpid(strict, &status, 0) == strict && status == 0);
-    mpat_process_close(process);
-    close(ready[0]);
-    close(ready[1]);
-    printf("test_process_faults: unknown filter: %s\n", failures ? "FAILED" : "ok");
-}
-
 int main(void)
 {
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -382,7 +325,6 @@ int main(void)
     for_each_call("failed, with many ranges", fail, MANY, 1100);
     test_clocks();
     test_stopped();
-    test_unknown_filter();
     close(tell[1]);
     waitpid(child, NULL, 0);
     return failures != 0;

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What cannot be attached to, and is not harmed by trying.
+/*
+ * What cannot be attached to, and is not harmed by trying; also where /proc cannot be read: linked with
+ * --wrap for open.
  */
 #include "process_child.h"
 
@@ -8,6 +10,26 @@
 #include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
+
+static int hides_status; /* the files of /proc that tell of seccomp */
+
+int __real_open(const char *path, int flags, ...);
+int __wrap_open(const char *path, int flags, ...);
+int __wrap_open64(const char *path, int flags, ...);
+
+int __wrap_open(const char *path, int flags, ...)
+{
+    if (hides_status && strstr(path, "/status")) {
+        errno = EMFILE;
+        return -1;
+    }
+    return __real_open(path, flags);
+}
+
+int __wrap_open64(const char *path, int flags, ...)
+{
+    return __wrap_open(path, flags);
+}
 
 /* Only the calls of seccomp's strict mode from here on. */
 static int filtered(const struct child *child, const void *argument)
@@ -36,6 +58,19 @@ static void test_filtered(void)
     wait_ready(&child);
     CHECK(mpat_process_open(child.pid, 0, &process, &fault) == -EACCES);
     CHECK(strcmp(fault.call, "seccomp") == 0);
+    CHECK(end(&child) == 0);
+}
+
+/* ... and the files of /proc that tell of it cannot be read: it must not be made to call. */
+static void test_unknown_filter(void)
+{
+    struct child child = begin(filtered, NULL);
+    mpat_process *process = NULL;
+
+    wait_ready(&child);
+    hides_status = 1;
+    CHECK(mpat_process_open(child.pid, 0, &process, NULL) == -EACCES);
+    hides_status = 0;
     CHECK(end(&child) == 0);
 }
 
@@ -153,6 +188,7 @@ int main(void)
 {
     probe();
     test_filtered();
+    test_unknown_filter();
     test_filtered_meanwhile();
     test_dispatching();
     test_second_tracers();

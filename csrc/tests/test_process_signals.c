@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Signals to a process that is attached to: each arrives once, interrupts what it would, and stops stay.
- */
+/* Signals to a process that is attached to: each arrives once and interrupts what it would. */
 #include "process_child.h"
 
 #include <poll.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The writes of a process are seen exactly, memory that it never touched stays so, and a tracer that is
+/*
+ * The writes of a process are seen exactly, memory that it never touched stays so, and a tracer that is
  * killed leaves nothing behind.
  */
 #include "process_child.h"
