@@ -11,11 +11,13 @@
 
 /*
  * Ranges of the scan into vec; the number of them or -errno. Follow with *start until it is `end`:
- * walk_end may be stale when all fits, and short of the last range when not.
+ * the kernel may stop before, and says where in walk_end. But if it filled its own buffer on the way,
+ * that still is where it went on, which is before the last range: then all fits, or vec is full.
  */
 static int scan(const mpat_process *p, struct pm_scan_arg *request, struct page_region *vec,
                 uint64_t vec_len, uint64_t *start, uint64_t end)
 {
+    uint64_t last;
     int n;
 
     request->size = sizeof *request;
@@ -29,12 +31,11 @@ static int scan(const mpat_process *p, struct pm_scan_arg *request, struct page_
     while (n < 0 && errno == EINTR);
     if (n < 0)
         return -errno;
-    if (vec_len == 0 || (uint64_t)n < vec_len) {
-        *start = end;
-    } else {
-        uint64_t last = vec[n - 1].end;
-        *start = request->walk_end > last ? request->walk_end : last;
-    }
+    last = vec && n ? vec[n - 1].end : *start;
+    if (request->walk_end >= last)
+        *start = request->walk_end;
+    else
+        *start = (uint64_t)n < vec_len ? end : last;
     return n;
 }
 
@@ -82,8 +83,11 @@ int mpat_scan_protect(const mpat_process *p, uint64_t start, uint64_t end)
     struct pm_scan_arg request = {.flags = PM_SCAN_WP_MATCHING,
                                   .category_mask = PAGE_IS_WRITTEN,
                                   .return_mask = 0};
+    int n = 0;
 
-    return scan(p, &request, NULL, 0, &start, end);
+    while (start < end && n >= 0)
+        n = scan(p, &request, NULL, 0, &start, end);
+    return n;
 }
 
 int mpat_uffd_begin(const mpat_process *p)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The calls by which a process is followed, made to fail: the first, the second, ... of a whole
- * trace is interrupted by a signal, which changes nothing, or fails, which loses nothing in silence;
- * and clocks that stand still or jump. Linked with --wrap for these calls.
+ * trace is interrupted by a signal or does not come to its end, which changes nothing, or fails, which
+ * loses nothing in silence; and clocks that stand still or jump. Linked with --wrap for these calls.
  * Exit status 0: all passed, 1: not, 77: this kernel cannot do it.
  */
 #ifndef _GNU_SOURCE
@@ -32,6 +32,7 @@
 /* ---- calls that fail --------------------------------------------------------------------------- */
 
 static long until_fault = -1; /* calls; -1: none fails */
+#define SHORT 0 /* no error, but half of what was asked for */
 static int fault_error, has_failed; /* in this process, and not in the one that attaches */
 
 static int fails(void)
@@ -53,9 +54,27 @@ ssize_t __wrap_recvmsg(int fd, struct msghdr *message, int flags);
 pid_t __wrap_waitpid(pid_t pid, int *status, int options);
 int __wrap_clock_gettime(clockid_t clock, struct timespec *now);
 
+/* As include/uapi/linux/fs.h has it: walk_end is before end where a scan has stopped earlier. */
+static int scan_half(int fd, struct pm_scan_arg *request)
+{
+    uint64_t end = request->end, half = (end - request->start) / PAGE / 2 * PAGE;
+    int n;
+
+    if (half == 0)
+        return __real_ioctl(fd, PAGEMAP_SCAN, request);
+    request->end = request->start + half;
+    n = __real_ioctl(fd, PAGEMAP_SCAN, request);
+    if (n >= 0 && (request->vec_len == 0 || (uint64_t)n < request->vec_len))
+        request->walk_end = request->end;
+    request->end = end;
+    return n;
+}
+
 int __wrap_ioctl(int fd, unsigned long request, void *argument)
 {
-    return request == PAGEMAP_SCAN && fails() ? -1 : __real_ioctl(fd, request, argument);
+    if (request != PAGEMAP_SCAN || !fails())
+        return __real_ioctl(fd, request, argument);
+    return fault_error == SHORT ? scan_half(fd, argument) : -1;
 }
 
 /* These are interrupted only. */
@@ -203,11 +222,10 @@ static int has_no_helper(void)
     return __real_waitpid(-1, NULL, (int)__WCLONE | WNOHANG) < 0 && errno == ECHILD;
 }
 
-static void interrupt(long n)
+static void change_nothing(long n)
 {
     mpat_process *process;
 
-    fault_error = EINTR;
     until_fault = n;
     process = attach();
     CHECK(has_no_helper());
@@ -217,6 +235,18 @@ static void interrupt(long n)
         CHECK(is_exact() && last.lost_pages == 0 && last.written_pages == n_written());
     }
     mpat_process_close(process);
+}
+
+static void interrupt(long n)
+{
+    fault_error = EINTR;
+    change_nothing(n);
+}
+
+static void cut_short(long n)
+{
+    fault_error = SHORT;
+    change_nothing(n);
 }
 
 static void fail(long n)
@@ -321,8 +351,10 @@ int main(void)
     let_it_write();
     for_each_call("interrupted", interrupt, FEW, 1);
     for_each_call("failed", fail, FEW, 1);
+    for_each_call("short", cut_short, FEW, 1);
     for_each_call("interrupted, with many ranges", interrupt, MANY, 1100);
     for_each_call("failed, with many ranges", fail, MANY, 1100);
+    for_each_call("short, with many ranges", cut_short, MANY, 300);
     test_clocks();
     test_stopped();
     close(tell[1]);
