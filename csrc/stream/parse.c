@@ -19,7 +19,6 @@ static int take_name(mpat_ramstream *s)
     return 0;
 }
 
-/* The bytes that the state waited for are in `field`. */
 static int on_field(mpat_ramstream *s, int64_t now_ns, int *pass_ended)
 {
     enum mpat_stream_state state = s->state;
@@ -32,6 +31,27 @@ static int on_field(mpat_ramstream *s, int64_t now_ns, int *pass_ended)
     return state < RAM ? mpat_stream_on_section(s) : mpat_stream_on_ram(s, now_ns, pass_ended);
 }
 
+/* Is the next field there? Its bytes lie in those given, or, if some came before, in `partial`. */
+static int take_field(mpat_ramstream *s, const uint8_t *bytes, size_t n_bytes, size_t *at)
+{
+    size_t n = s->need - s->have, rest = n_bytes - *at;
+    if (s->have == 0 && n <= rest) {
+        s->field = bytes + *at;
+        *at += n;
+        return 1;
+    }
+    if (n > rest)
+        n = rest;
+    memcpy(s->partial + s->have, bytes + *at, n);
+    *at += n;
+    s->have += n;
+    if (s->have < s->need)
+        return 0;
+    s->field = s->partial;
+    s->have = 0;
+    return 1;
+}
+
 int mpat_ramstream_parse(mpat_ramstream *s, const uint8_t *bytes, size_t n_bytes, int64_t now_ns,
                          size_t *n_used)
 {
@@ -39,19 +59,11 @@ int mpat_ramstream_parse(mpat_ramstream *s, const uint8_t *bytes, size_t n_bytes
     int pass_ended = 0, had_list = s->has_list;
     while (at < n_bytes && s->error == 0 && !s->about.stopped && !pass_ended &&
            s->has_list == had_list) {
-        size_t rest = n_bytes - at, n;
         if (s->skip) {
-            n = s->skip < rest ? (size_t)s->skip : rest;
+            size_t rest = n_bytes - at, n = s->skip < rest ? (size_t)s->skip : rest;
             s->skip -= n;
             at += n;
-            continue;
-        }
-        n = s->need - s->have < rest ? s->need - s->have : rest;
-        memcpy(s->field + s->have, bytes + at, n);
-        s->have += n;
-        at += n;
-        if (s->have == s->need) {
-            s->have = 0;
+        } else if (take_field(s, bytes, n_bytes, &at)) {
             s->error = on_field(s, now_ns, &pass_ended);
         }
     }

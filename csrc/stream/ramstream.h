@@ -43,7 +43,8 @@ struct mpat_ramstream {
     enum mpat_stream_state state;
     size_t need, have;   /* bytes that the state waits for */
     uint64_t skip;       /* bytes before them */
-    uint8_t field[MPAT_STREAM_NAME + 1];
+    const uint8_t *field; /* these, only while they are acted on */
+    uint8_t partial[MPAT_STREAM_NAME + 1]; /* the first `have` of them, from feeds before */
     uint8_t section_type;
     uint32_t ram_id, left; /* of the capabilities */
     char name[MPAT_STREAM_NAME + 1];
