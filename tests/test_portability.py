@@ -24,7 +24,7 @@ def test_the_rings_arm64_code_acquires_and_releases(tmp_path):
     built = tmp_path / "ring.o"
     includes = [f"-I{ROOT / 'csrc' / folder}" for folder in ("include", "bitmap")]
     subprocess.run(
-        [compiler, "-std=gnu11", "-O2", *includes, "-c", ROOT / "csrc/kvm/ring.c", "-o", built],
+        [compiler, "-std=gnu11", "-O2", *includes, "-c", ROOT / "csrc/kvm/harvest.c", "-o", built],
         check=True,
     )
     code = subprocess.run(

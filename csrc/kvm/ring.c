@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The dirty ring. Linux Documentation/virt/kvm/api.rst, 8.29 KVM_CAP_DIRTY_LOG_RING;
- * virt/kvm/dirty_ring.c; include/uapi/linux/kvm.h, struct kvm_dirty_gfn.
+ * The dirty rings of a VM: opened, drained, collected. Linux Documentation/virt/kvm/api.rst, 8.29
+ * KVM_CAP_DIRTY_LOG_RING; virt/kvm/dirty_ring.c.
  */
 #include "../clock.h"
-#include "vm.h"
+#include "ring.h"
 
 #include <errno.h>
-#include <linux/kvm.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -27,138 +25,7 @@
 #define RING_PAGE_OFFSET KVM_DIRTY_LOG_PAGE_OFFSET
 #endif
 
-struct ring_slot {
-    uint32_t slot;
-    uint64_t n_pages;
-    uint64_t words;
-    uint64_t *pending; /* the interval under way */
-};
-
-struct vcpu_ring {
-    struct kvm_dirty_gfn *entries;
-    uint32_t next;  /* free-running index of the next entry to harvest */
-    int in_step;    /* next is known to be KVM's oldest unharvested entry */
-};
-
-struct mpat_kvm_ring {
-    int vm_fd;
-    uint32_t n_entries;
-    size_t map_bytes;
-    pid_t owner;         /* a forked child may find the lock taken for ever */
-    pthread_mutex_t lock;
-    int64_t last_end_ns;
-    uint64_t lost_pages;
-    uint64_t harvested;  /* entries in the interval under way */
-    uint64_t unreset;    /* entries harvested that KVM has not reset yet */
-    int failure;         /* the worst that no collect has reported yet, or 0; the first of these */
-    mpat_kvm_fault why;  /* of that failure */
-    int broken;          /* or the error of every collection from now on: KVM and we will never
-                          * agree again where the rings stand */
-    size_t n_slots;
-    struct ring_slot *slots;  /* as given by the caller */
-    struct ring_slot **sorted; /* the same by slot number, for look-up */
-    size_t n_vcpus;
-    struct vcpu_ring rings[];
-};
-
-/* Was all of the rings taken and reset all the same? */
-static int is_benign(int error)
-{
-    return error == -ENOENT || error == -ERANGE || error == -ESTALE;
-}
-
-static void note_failure(mpat_kvm_ring *ring, int error, const char *call, uint32_t slot,
-                         uint64_t page)
-{
-    if (ring->failure && (is_benign(error) || !is_benign(ring->failure)))
-        return;
-    ring->failure = error;
-    mpat_kvm_fail(&ring->why, error, call, slot, page);
-}
-
-/* ---- harvest -------------------------------------------------------------------------------- */
-
-static int slot_order(const void *key, const void *element)
-{
-    const struct ring_slot *slot = *(struct ring_slot *const *)element;
-    uint32_t wanted = *(const uint32_t *)key;
-
-    return wanted < slot->slot ? -1 : wanted > slot->slot;
-}
-
-static struct ring_slot *find_slot(const mpat_kvm_ring *ring, uint32_t slot)
-{
-    struct ring_slot **found =
-        bsearch(&slot, ring->sorted, ring->n_slots, sizeof ring->sorted[0], slot_order);
-
-    return found ? *found : NULL;
-}
-
-static int published(const struct mpat_kvm_ring *ring, const struct vcpu_ring *vcpu, uint32_t index)
-{
-    const struct kvm_dirty_gfn *entry = &vcpu->entries[index & (ring->n_entries - 1)];
-
-    return (__atomic_load_n(&entry->flags, __ATOMIC_ACQUIRE) & KVM_DIRTY_GFN_F_DIRTY) != 0;
-}
-
-/*
- * Nothing is where we would harvest next. Usually that means that nothing was written; or that
- * somebody harvested this ring before us, and KVM, which does not tell how far, goes on elsewhere:
- * then look for any published entry and walk back to the oldest. Once in step, an entry elsewhere
- * means that somebody else harvests this ring now, and that pages went to them.
- */
-static void look_around(mpat_kvm_ring *ring, struct vcpu_ring *vcpu)
-{
-    uint32_t index = 0;
-
-    while (index < ring->n_entries && !published(ring, vcpu, index))
-        index++;
-    if (index == ring->n_entries)
-        return;
-    if (vcpu->in_step) {
-        if (published(ring, vcpu, vcpu->next))
-            return; /* it was published meanwhile */
-        ring->lost_pages++;
-        note_failure(ring, -ESTALE, "dirty ring", 0, 0);
-    }
-    for (uint32_t back = 0; back < ring->n_entries && published(ring, vcpu, index - 1); back++)
-        index--;
-    vcpu->next = index;
-    vcpu->in_step = 1;
-}
-
-/*
- * Take every published entry, in order. The acquire pairs with KVM's release when it publishes an
- * entry; the release hands the entry back only after its fields were read. Returns the number
- * taken.
- */
-static uint32_t harvest(mpat_kvm_ring *ring, struct vcpu_ring *vcpu)
-{
-    struct ring_slot *slot = NULL;
-    uint32_t taken;
-
-    if (!vcpu->in_step || !published(ring, vcpu, vcpu->next))
-        look_around(ring, vcpu);
-    for (taken = 0; taken < ring->n_entries && published(ring, vcpu, vcpu->next); taken++) {
-        struct kvm_dirty_gfn *entry = &vcpu->entries[vcpu->next & (ring->n_entries - 1)];
-        uint32_t number = entry->slot;
-        uint64_t page = entry->offset;
-
-        __atomic_store_n(&entry->flags, KVM_DIRTY_GFN_F_RESET, __ATOMIC_RELEASE);
-        vcpu->next++;
-        if (!slot || slot->slot != number)
-            slot = find_slot(ring, number); /* entries of one slot come in long runs */
-        if (!slot) {
-            note_failure(ring, -ENOENT, "dirty ring", number, page);
-        } else if (page >= slot->n_pages) {
-            note_failure(ring, -ERANGE, "dirty ring", number, page);
-            ring->lost_pages++;
-        } else {
-            slot->pending[page / 64] |= UINT64_C(1) << page % 64;
-        }
-    }
-    return taken;
-}
+/* ---- drain and collect ----------------------------------------------------------------------- */
 
 /*
  * Let KVM protect the harvested pages again. A signal makes it stop early, and it says only how
@@ -187,7 +54,7 @@ static void drain(mpat_kvm_ring *ring)
     int error;
 
     for (size_t v = 0; v < ring->n_vcpus && !ring->broken; v++) {
-        uint32_t taken = harvest(ring, &ring->rings[v]);
+        uint32_t taken = mpat_ring_harvest(ring, &ring->rings[v]);
 
         ring->harvested += taken;
         ring->unreset += taken;
