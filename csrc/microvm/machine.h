@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Inside the micro VM: what microvm.c (the VM), memory.c (its memory), boot.c (what is in boot
- * memory) and vcpu.c (the vCPU threads) share.
+ * memory), vcpu.c (a vCPU), run.c (its thread) and drive.c (all vCPUs together) share.
  *
  * How a vCPU is driven: the controlling thread sets its target, a number of steps since the start.
  * The target reaches the guest as a limit in the guest's control block (csrc/guest/ports.h), and
@@ -13,10 +13,12 @@
 #define MPAT_MICROVM_MACHINE_H
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <unistd.h>
 
 #include <linux/kvm.h>
 
@@ -29,6 +31,12 @@
 #define MPAT_LINE_BYTES 256
 
 #define MPAT_RUN_FREELY UINT64_MAX /* a target that is never reached */
+
+/*
+ * Nothing sends it, so that taking it away steals nobody's; and unlike a real-time signal it is
+ * never refused for want of room in the user's queue.
+ */
+#define MPAT_KICK_SIGNAL SIGSTKFLT
 
 typedef struct mpat_vcpu {
     mpat_microvm *vm;
@@ -81,6 +89,12 @@ struct mpat_microvm {
     size_t console_length;
 };
 
+/* Are the threads and the lock there? */
+static inline bool mpat_is_ours(const mpat_microvm *vm)
+{
+    return getpid() == vm->owner;
+}
+
 /* ---- memory.c ------------------------------------------------------------------------------ */
 
 /*
@@ -119,14 +133,16 @@ int mpat_vcpu_create(mpat_microvm *vm, size_t index);
 /* Put a parked vCPU before its first instruction; the image is in boot memory. It stays parked. */
 int mpat_vcpu_boot(mpat_vcpu *vcpu, uint32_t entry, const char *cmdline);
 
+/* Free what create made; its thread has ended. */
+void mpat_vcpu_destroy(mpat_vcpu *vcpu);
+
+/* ---- run.c --------------------------------------------------------------------------------- */
+
 /* Start its thread, parked. */
 int mpat_vcpu_start(mpat_vcpu *vcpu);
 
 /* Kick its thread and wait for its end; the VM's quit is set. */
 void mpat_vcpu_stop(mpat_vcpu *vcpu);
-
-/* Free what create made; its thread has ended. */
-void mpat_vcpu_destroy(mpat_vcpu *vcpu);
 
 /* Out of KVM_RUN now, or at the next entry. The thread then follows its rule. Any thread. */
 void mpat_vcpu_kick(const mpat_vcpu *vcpu);
@@ -141,5 +157,10 @@ void mpat_vcpu_aim(mpat_vcpu *vcpu, uint64_t target);
 
 /* It runs no guest code and will not before it is told to. */
 bool mpat_vcpu_is_parked(const mpat_vcpu *vcpu);
+
+/* ---- drive.c ------------------------------------------------------------------------------- */
+
+/* Under the lock: stop and park every vCPU. 0, or -EIO: one is dead. */
+int mpat_drive_park(mpat_microvm *vm);
 
 #endif
