@@ -236,20 +236,25 @@ static int collect_mapping(struct pass *pass)
 
 /* ---- protect and collect -------------------------------------------------------------------- */
 
+static int is_valid(const mpat_mapping *m, const uint64_t *region_pages, size_t n_regions)
+{
+    uint64_t page;
+
+    if (m->page_shift < MPAT_PAGE_SHIFT || m->page_shift > 40) /* before anything is shifted by it */
+        return 0;
+    page = UINT64_C(1) << m->page_shift;
+    return m->start < m->end && m->start % page == 0 && m->end % page == 0 &&
+           m->region < n_regions && m->first_page <= region_pages[m->region] &&
+           (m->end - m->start) >> m->page_shift <= region_pages[m->region] - m->first_page;
+}
+
 static int check_mappings(const mpat_mapping *mappings, size_t n_mappings,
                           const uint64_t *region_pages, size_t n_regions,
                           mpat_process_fault *fault)
 {
-    for (size_t i = 0; i < n_mappings; i++) {
-        const mpat_mapping *m = &mappings[i];
-        uint64_t page = UINT64_C(1) << m->page_shift;
-
-        if (m->start >= m->end || m->page_shift < MPAT_PAGE_SHIFT || m->page_shift > 40 ||
-            m->start % page || m->end % page || m->region >= n_regions ||
-            m->first_page > region_pages[m->region] ||
-            (m->end - m->start) >> m->page_shift > region_pages[m->region] - m->first_page)
-            return mpat_process_fail(fault, -EINVAL, "mapping", m->start);
-    }
+    for (size_t i = 0; i < n_mappings; i++)
+        if (!is_valid(&mappings[i], region_pages, n_regions))
+            return mpat_process_fail(fault, -EINVAL, "mapping", mappings[i].start);
     return 0;
 }
 
