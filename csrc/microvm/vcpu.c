@@ -22,13 +22,13 @@
  */
 static int let_kicks_through(int fd)
 {
-    struct {
+    union { /* the mask's bytes follow its length */
         struct kvm_signal_mask mask;
-        uint8_t set[KERNEL_SIGSET_BYTES];
+        uint8_t bytes[sizeof(struct kvm_signal_mask) + KERNEL_SIGSET_BYTES];
     } argument = {.mask.len = KERNEL_SIGSET_BYTES};
     uint64_t blocked = ~(UINT64_C(1) << (MPAT_KICK_SIGNAL - 1));
 
-    memcpy(argument.mask.sigset, &blocked, sizeof blocked);
+    memcpy(argument.bytes + sizeof argument.mask, &blocked, sizeof blocked);
     return ioctl(fd, KVM_SET_SIGNAL_MASK, &argument) ? -errno : 0;
 }
 

@@ -54,7 +54,7 @@ static void set_bit(uint64_t *words, uint64_t i, int value)
 enum { ZEROS, ONES, RANDOM, SPARSE, CLUSTERED, EDGES, ONE_LINE, N_PATTERNS };
 
 /* Fill n bits; the rest of the last word becomes garbage, which nobody may count. */
-static void fill(uint64_t *words, uint64_t n, int pattern)
+static inline void fill(uint64_t *words, uint64_t n, int pattern)
 {
     uint64_t n_words = (n + 63) / 64;
     for (uint64_t w = 0; w < n_words; w++)
