@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Inside the process source: what attach.c (a process and its descriptors), scan.c (the two kernel
- * interfaces) and writes.c (protecting and collecting) share.
+ * interfaces), take.c (which pages of a range were written) and writes.c (protecting and collecting)
+ * share.
  */
 #ifndef MPAT_PROCESS_PROCESS_H
 #define MPAT_PROCESS_PROCESS_H
@@ -72,5 +73,24 @@ int mpat_uffd_begin(const mpat_process *process);
 /* What lies in the range is to be followed from now on, or not any more: 0 or -errno. */
 int mpat_uffd_register(const mpat_process *process, uint64_t start, uint64_t end);
 int mpat_uffd_unregister(const mpat_process *process, uint64_t start, uint64_t end);
+
+/* ---- take.c -------------------------------------------------------------------------------- */
+
+#define MPAT_N_HUGE 64 /* ranges of huge pages that one scan returns */
+
+/* One collection of one mapping. */
+struct mpat_pass {
+    mpat_process *process;
+    const mpat_mapping *mapping;
+    uint64_t *words; /* of its region */
+    int is_tried, register_error; /* registering all of it, and not what it was at first */
+    uint64_t written_pages, huge_bytes, lost_pages;
+};
+
+/* Protect [start, end) of the mapping again and note what was written: 0 or -errno. */
+int mpat_take(struct mpat_pass *pass, uint64_t start, uint64_t end);
+
+/* The same around huge pages, which stay unprotected, and so unknown, rather than being split. */
+int mpat_take_around_huge(struct mpat_pass *pass, uint64_t start, uint64_t end);
 
 #endif

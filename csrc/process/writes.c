@@ -13,12 +13,9 @@
  */
 #include <errno.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "../clock.h"
 #include "process.h"
-
-#define N_HUGE 64
 
 /*
  * Written pages this near each other are taken by one call: it costs about as much as looking at so
@@ -26,155 +23,8 @@
  */
 #define JOIN_BYTES (8 * MPAT_PAGE_BYTES)
 
-/* One collection of one mapping. */
-struct pass {
-    mpat_process *process;
-    const mpat_mapping *mapping;
-    uint64_t *words; /* of its region */
-    int is_tried, register_error; /* registering all of it, and not what it was at first */
-    uint64_t written_pages, huge_bytes, lost_pages;
-};
-
-static void set_bits(uint64_t *words, uint64_t first, uint64_t n)
-{
-    while (n) {
-        uint64_t bit = first % 64, some = 64 - bit < n ? 64 - bit : n;
-
-        words[first / 64] |= (some == 64 ? ~UINT64_C(0) : (UINT64_C(1) << some) - 1) << bit;
-        first += some;
-        n -= some;
-    }
-}
-
-static void note_written(struct pass *pass, const struct page_region *r)
-{
-    const mpat_mapping *m = pass->mapping;
-    uint64_t first = (r->start - m->start) >> m->page_shift;
-    uint64_t n = ((r->end - 1 - m->start) >> m->page_shift) - first + 1;
-
-    set_bits(pass->words, m->first_page + first, n);
-    pass->written_pages += n;
-}
-
-static int is_zero(const uint64_t *words)
-{
-    uint64_t any = 0;
-
-    for (size_t i = 0; i < MPAT_PAGE_BYTES / sizeof *words; i++)
-        any |= words[i];
-    return any == 0;
-}
-
-/*
- * One write makes a whole huge page, of zeros but for that. (One that is protected is split by the
- * next write, and comes as small pages.) So the pages that are still zero were not written.
- */
-static void note_new_huge(struct pass *pass, const struct page_region *r)
-{
-    uint64_t words[16 * MPAT_PAGE_BYTES / sizeof(uint64_t)];
-
-    for (uint64_t at = r->start; at < r->end; at += sizeof words) {
-        size_t bytes = r->end - at < sizeof words ? r->end - at : sizeof words;
-        ssize_t n = pread(pass->process->memory, words, bytes, (off_t)at);
-
-        for (uint64_t done = 0; done < bytes; done += MPAT_PAGE_BYTES)
-            if (n != (ssize_t)bytes || !is_zero(words + done / sizeof *words))
-                note_written(pass, &(struct page_region){.start = at + done,
-                                                         .end = at + done + MPAT_PAGE_BYTES});
-    }
-}
-
-/*
- * Was it written? An entry also lacks protection when it is empty, beside one that was touched; or
- * when the page was mapped by a first read: then it is the zero page, or a file's page that a
- * private mapping shows as it is.
- */
-static int is_written(const struct pass *pass, const struct page_region *r)
-{
-    if (!(r->categories & PAGE_IS_WRITTEN) || (r->categories & PAGE_IS_PFNZERO) ||
-        !(r->categories & (PAGE_IS_PRESENT | PAGE_IS_SWAPPED)))
-        return 0;
-    return !(pass->mapping->flags & MPAT_MAPPING_PRIVATE_FILE) || !(r->categories & PAGE_IS_FILE);
-}
-
-/*
- * Protect [start, end) again and note what was written. *missed: some of it was not reported,
- * although all that is registered is.
- */
-static int take_once(struct pass *pass, uint64_t start, uint64_t end, int *missed)
-{
-    struct page_region *vec = pass->process->taken;
-    uint64_t at = start, covered = start;
-
-    *missed = 0;
-    while (at < end) {
-        int n = mpat_scan_take(pass->process, vec, MPAT_SCAN_LEN, &at, end);
-
-        if (n < 0)
-            return n;
-        for (int i = 0; i < n; i++) {
-            *missed |= vec[i].start > covered;
-            covered = vec[i].end;
-            if (!is_written(pass, &vec[i]))
-                continue;
-            if (!(vec[i].categories & PAGE_IS_HUGE) ||
-                pass->mapping->page_shift != MPAT_PAGE_SHIFT) {
-                note_written(pass, &vec[i]);
-            } else {
-                note_new_huge(pass, &vec[i]);
-                pass->huge_bytes += vec[i].end - vec[i].start;
-            }
-        }
-    }
-    *missed |= covered < end;
-    return 0;
-}
-
-/*
- * What is missed is unmapped by now, or mapped anew and not registered: then it is registered here,
- * and whatever it holds was written since. Where another userfaultfd is we cannot see.
- */
-static int take_range(struct pass *pass, uint64_t start, uint64_t end)
-{
-    const mpat_mapping *m = pass->mapping;
-    int missed, error = take_once(pass, start, end, &missed);
-
-    if (error || !missed)
-        return error;
-    if (!pass->is_tried)
-        pass->register_error = mpat_uffd_register(pass->process, m->start, m->end);
-    pass->is_tried = 1;
-    if (pass->register_error == -EBUSY)
-        pass->lost_pages += (end - start) >> m->page_shift;
-    return pass->register_error ? 0 : take_once(pass, start, end, &missed);
-}
-
-/* The same around huge pages, which stay unprotected, and so unknown, rather than being split. */
-static int take_around_huge(struct pass *pass, uint64_t start, uint64_t end)
-{
-    struct page_region huge[N_HUGE];
-    uint64_t at = start, done = start;
-    int error = 0;
-
-    while (at < end && !error) {
-        int n = mpat_scan_huge(pass->process, huge, N_HUGE, &at, end);
-
-        if (n < 0)
-            return n;
-        for (int i = 0; i < n && !error; i++) {
-            if (done < huge[i].start)
-                error = take_range(pass, done, huge[i].start);
-            done = huge[i].end;
-            pass->lost_pages += (huge[i].end - huge[i].start) >> pass->mapping->page_shift;
-        }
-    }
-    if (!error && done < end)
-        error = take_range(pass, done, end);
-    return error;
-}
-
 /* What is done with a range of pages that have no protection: 0 or -errno. */
-typedef int visit(struct pass *pass, uint64_t start, uint64_t end);
+typedef int visit(struct mpat_pass *pass, uint64_t start, uint64_t end);
 
 /* One range of vec[i] and those near it that follow. Returns the index of the next one. */
 static int join(const struct page_region *vec, int i, int n, uint64_t *start, uint64_t *end)
@@ -187,7 +37,7 @@ static int join(const struct page_region *vec, int i, int n, uint64_t *start, ui
 }
 
 /* Visit the pages of [at, end) that have no protection, those near each other together. */
-static int visit_pages(struct pass *pass, uint64_t at, uint64_t end, visit *what)
+static int visit_pages(struct mpat_pass *pass, uint64_t at, uint64_t end, visit *what)
 {
     struct page_region *vec = pass->process->pages;
 
@@ -207,7 +57,7 @@ static int visit_pages(struct pass *pass, uint64_t at, uint64_t end, visit *what
     return 0;
 }
 
-static int visit_mapping(struct pass *pass, visit *what)
+static int visit_mapping(struct mpat_pass *pass, visit *what)
 {
     mpat_process *p = pass->process;
     uint64_t at = pass->mapping->start, end = pass->mapping->end;
@@ -227,11 +77,11 @@ static int visit_mapping(struct pass *pass, visit *what)
     return 0;
 }
 
-static int collect_mapping(struct pass *pass)
+static int collect_mapping(struct mpat_pass *pass)
 {
     int keeps_huge = pass->process->keeps_huge && pass->mapping->page_shift == MPAT_PAGE_SHIFT;
 
-    return visit_mapping(pass, keeps_huge ? take_around_huge : take_range);
+    return visit_mapping(pass, keeps_huge ? mpat_take_around_huge : mpat_take);
 }
 
 /* ---- protect and collect -------------------------------------------------------------------- */
@@ -260,11 +110,11 @@ static int check_mappings(const mpat_mapping *mappings, size_t n_mappings,
 
 static int count_huge(const mpat_process *p, const mpat_mapping *m, uint64_t *bytes)
 {
-    struct page_region huge[N_HUGE];
+    struct page_region huge[MPAT_N_HUGE];
     uint64_t at = m->start;
 
     while (at < m->end) {
-        int n = mpat_scan_huge(p, huge, N_HUGE, &at, m->end);
+        int n = mpat_scan_huge(p, huge, MPAT_N_HUGE, &at, m->end);
 
         if (n < 0)
             return n;
@@ -274,7 +124,7 @@ static int count_huge(const mpat_process *p, const mpat_mapping *m, uint64_t *by
     return 0;
 }
 
-static int protect_range(struct pass *pass, uint64_t start, uint64_t end)
+static int protect_range(struct mpat_pass *pass, uint64_t start, uint64_t end)
 {
     return mpat_scan_protect(pass->process, start, end);
 }
@@ -298,7 +148,7 @@ static int protect_all(mpat_process *p, const mpat_mapping *mappings, size_t n_m
             continue;
         if (error)
             return mpat_process_fail(fault, error, "UFFDIO_REGISTER", m->start);
-        error = visit_mapping(&(struct pass){.process = p, .mapping = m}, protect_range);
+        error = visit_mapping(&(struct mpat_pass){.process = p, .mapping = m}, protect_range);
         if (error)
             return mpat_process_fail(fault, error, "PAGEMAP_SCAN", m->start);
     }
@@ -329,7 +179,7 @@ static int collect_all(mpat_process *p, const mpat_mapping *mappings, size_t n_m
 {
     for (size_t i = 0; i < n_mappings; i++) {
         const mpat_mapping *m = &mappings[i];
-        struct pass pass = {.process = p, .mapping = m, .words = bitmaps[m->region]};
+        struct mpat_pass pass = {.process = p, .mapping = m, .words = bitmaps[m->region]};
         int error = collect_mapping(&pass);
 
         out->lost_pages += pass.lost_pages;
