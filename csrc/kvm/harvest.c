@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Harvesting one vCPU's dirty ring, in memory that KVM writes to meanwhile. Linux virt/kvm/dirty_ring.c;
- * include/uapi/linux/kvm.h, struct kvm_dirty_gfn.
+ * Harvesting one vCPU's dirty ring, in memory that KVM writes to meanwhile. Linux
+ * virt/kvm/dirty_ring.c; include/uapi/linux/kvm.h, struct kvm_dirty_gfn.
  */
 #include "ring.h"
 

@@ -3,9 +3,9 @@
  * A userfaultfd works on the memory of the process that called userfaultfd(2), so the target has to
  * call it, once, and then close(2): we take a duplicate of the descriptor in between.
  *
- * stop.c has one thread stand still for that. Whoever dies meanwhile leaves it in foreign code. So a
- * child of ours does it, which nobody knows: a SIGKILL for us does not reach it, and it needs a few
- * hundred microseconds.
+ * stop.c has one thread stand still for that. Whoever dies meanwhile leaves it in foreign code. So
+ * a child of ours does it, which nobody knows: a SIGKILL for us does not reach it, and it needs a
+ * few hundred microseconds.
  *
  * Linux man pages: pidfd_getfd(2), userfaultfd(2), clone(2).
  */

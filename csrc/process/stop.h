@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Internal: a thread of the target that stands still, by ptrace(2), to make system calls for us. All
- * of this is safe after a bare clone; whoever exits lets go of the threads it had stopped, but not
+ * Internal: a thread of the target that stands still, by ptrace(2), to make system calls for us.
+ * All of this is safe after a bare clone; whoever exits lets go of the threads it had stopped, but not
  * as they were. SIGCHLD must be blocked, and not ignored.
  */
 #ifndef MPAT_PROCESS_STOP_H
@@ -24,9 +24,10 @@ struct mpat_stopped {
 };
 
 /*
- * Stop the thread and block its signals. On failure it goes on as it was, and *what is the call that
- * failed. -EAGAIN: not this thread, or not now. -ETIMEDOUT: not yet, it stays seized. -ESRCH: it is
- * gone. -ENOEXEC, -EACCES: it is 32-bit code, or its filters do not let userfaultfd and close through.
+ * Stop the thread and block its signals. On failure it goes on as it was, and *what is the call
+ * that failed. -EAGAIN: not this thread, or not now. -ETIMEDOUT: not yet, it stays seized. -ESRCH:
+ * it is gone. -ENOEXEC, -EACCES: it is 32-bit code, or its filters do not let userfaultfd and close
+ * through.
  */
 int mpat_stop(const struct mpat_plan *plan, struct mpat_candidate *candidate,
               struct mpat_stopped *stopped, const char **what);

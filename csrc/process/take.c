@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Taking a range: it is protected again, and of what the kernel says of its pages follows which were
- * written. Linux Documentation/admin-guide/mm/pagemap.rst; fs/proc/task_mmu.c.
+ * Taking a range: it is protected again, and of what the kernel says of its pages follows which
+ * were written. Linux Documentation/admin-guide/mm/pagemap.rst; fs/proc/task_mmu.c.
  */
 #include <errno.h>
 #include <unistd.h>
