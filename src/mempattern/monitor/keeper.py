@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 
-from mempattern.qemu.stream import CANCEL, READY, put_back
+from mempattern.monitor.stream import CANCEL, READY, put_back
 
 
 def main() -> bool:

@@ -18,8 +18,8 @@ from typing import Any
 
 from mempattern._closing import close_in_children
 from mempattern.errors import QMPError
-from mempattern.qemu.qmp import QMP
-from mempattern.qemu.replies import as_object, capabilities_of, parameters_of
+from mempattern.monitor.qmp import QMP
+from mempattern.monitor.replies import as_object, capabilities_of, parameters_of
 
 _FILE = "mempattern-stream"
 READY, CANCEL = "ready\n", "cancel\n"
@@ -184,7 +184,7 @@ def _is_gone(pid: int) -> bool:
 def _start_keeper() -> subprocess.Popen[str]:
     """Raises `QMPError` if it does not come up."""
     keeper = subprocess.Popen(
-        [sys.executable, "-m", "mempattern.qemu.keeper"],
+        [sys.executable, "-m", "mempattern.monitor.keeper"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
