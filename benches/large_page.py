@@ -22,15 +22,15 @@ from typing import Any
 import large_trace
 import machine
 
+from mempattern.analysis.findings import Observations
+from mempattern.analysis.watch import Watch
 from mempattern.classify.patterns import PatternDetector
 from mempattern.cli import report as command
 from mempattern.cli.main import main
 from mempattern.distinct import DistinctPages
 from mempattern.report.arrow import GroupTable
 from mempattern.report.cells import Cells
-from mempattern.report.observations import Observations
 from mempattern.report.perfetto import PerfettoWriter
-from mempattern.report.watch import Watch
 from mempattern.stats import GroupStats
 from mempattern.trace import TraceReader
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from mempattern.analysis.target import Target
+from mempattern.analysis.watch import Watch
 from mempattern.cli.demo import recorded_labels, sample_path
 from mempattern.interval import Interval
 from mempattern.report.live import LiveView
-from mempattern.report.target import Target
-from mempattern.report.watch import Watch
 from mempattern.sources import Replay
 from mempattern.trace import TraceReader
 

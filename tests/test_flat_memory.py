@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from mempattern import Interval, Provenance, Region
-from mempattern.report import reservoir
-from mempattern.report.reservoir import Reservoir
-from mempattern.report.watch import Watch
+from mempattern.analysis import reservoir
+from mempattern.analysis.reservoir import Reservoir
+from mempattern.analysis.watch import Watch
 from mempattern.sources.layout import writable_memory
 from mempattern.sources.maps import MapsParser
 from mempattern.trace import TraceWriter

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from rich.console import Console
 from scripted import FAST, ME, SCRIPTED, Scripted
 
+from mempattern.analysis.watch import Watch
 from mempattern.interval import Interval, Provenance
 from mempattern.regions import Region
 from mempattern.report import latest
 from mempattern.report.heat import Strip, Strips
 from mempattern.report.live import LiveView
 from mempattern.report.text import PlainView
-from mempattern.report.watch import Watch
 
 SIZES = [(80, 24), (120, 40), (200, 60)]
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from mempattern import Interval, Provenance, Region
-from mempattern.report.watch import Watch
+from mempattern.analysis.watch import Watch
 
 
 def test_a_replay_observes_what_was_seen_live():

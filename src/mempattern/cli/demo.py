@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mempattern._checks import whole_number
+from mempattern.analysis.watch import Watch
 from mempattern.cli.arguments import Parser, seconds
 from mempattern.cli.exits import INTERRUPTED, Unwritable, note
 from mempattern.cli.recording import check_output
@@ -23,7 +24,6 @@ from mempattern.microvm import PATTERNS, MicroVM, Workload
 from mempattern.regions import Region
 from mempattern.report.jsonlines import JsonView
 from mempattern.report.text import PlainView, View
-from mempattern.report.watch import Watch
 from mempattern.sources import Replay, Source
 from mempattern.trace import TraceReader, TraceWriter
 

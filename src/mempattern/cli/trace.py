@@ -11,6 +11,8 @@ from contextlib import suppress
 from errno import ESRCH
 from pathlib import Path
 
+from mempattern.analysis.target import Target
+from mempattern.analysis.watch import Watch
 from mempattern.cli import attach
 from mempattern.cli.arguments import (
     Parser,
@@ -35,9 +37,7 @@ from mempattern.cli.stop import Stop
 from mempattern.errors import ProcessError
 from mempattern.interval import Interval
 from mempattern.report.jsonlines import JsonView
-from mempattern.report.target import Target
 from mempattern.report.text import PlainView, SummaryView, View
-from mempattern.report.watch import Watch
 from mempattern.sources import Source
 
 PROGRAM = "mempattern-trace"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
+from mempattern.analysis.findings import Observations
 from mempattern.report.markup import Markup, element, join
-from mempattern.report.observations import Observations
 from mempattern.report.units import format_seconds
 
 _WIDTH, _HEIGHT = 560, 300

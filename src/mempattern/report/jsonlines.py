@@ -7,9 +7,9 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TextIO
 
+from mempattern.analysis.watch import Row, Summary
 from mempattern.regions import Region
 from mempattern.report.text import SummaryView, advice_text
-from mempattern.report.watch import Row, Summary
 
 if TYPE_CHECKING:
     from mempattern.classify.kinds import Pattern

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from mempattern.report.observations import Observations
+from mempattern.analysis.findings import Observations
 
 if TYPE_CHECKING:
     from mempattern.migration.intensity import Intensity

@@ -12,13 +12,13 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from mempattern.analysis.findings import Observations
+from mempattern.analysis.watch import Row, Summary
 from mempattern.quantities import format_bandwidth, format_duration
 from mempattern.report.heat import CELLS, Density, Strips, heat_level
 from mempattern.report.latest import Latest
-from mempattern.report.observations import Observations
 from mempattern.report.text import COLUMNS, Column, View, distinct_text, lost_text, summary_lines
 from mempattern.report.units import format_bytes, format_share
-from mempattern.report.watch import Row, Summary
 
 # From cold to hot on a dark ground; the first is "no dirty page".
 COLOURS = (

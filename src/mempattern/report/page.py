@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 import mempattern
+from mempattern.analysis.watch import Summary
 from mempattern.report.cells import Column, HeatMap
 from mempattern.report.curve_picture import draw_curve
 from mempattern.report.markup import Markup, element, facts, join, script_json, table
@@ -22,7 +23,6 @@ from mempattern.report.page_migration import migration_section
 from mempattern.report.page_verdict import verdict_section
 from mempattern.report.text import ENDINGS, lost_text
 from mempattern.report.units import format_bytes, format_seconds, format_share
-from mempattern.report.watch import Summary
 
 _MOST_LINES = 60
 """Of the timeline's table, which joins columns until it has no more."""

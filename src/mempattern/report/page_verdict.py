@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mempattern.analysis.watch import Summary
 from mempattern.errors import UsageError
 from mempattern.quantities import BYTES, DURATIONS, format_bandwidth, format_duration, format_range
 from mempattern.report.markup import Markup, element, escape, facts, join, table
 from mempattern.report.text import advised, next_command
 from mempattern.report.units import format_bytes, format_seconds, format_share
-from mempattern.report.watch import Summary
 
 if TYPE_CHECKING:
     from mempattern.migration.advice import Advice

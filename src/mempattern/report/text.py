@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, TextIO
 
 from mempattern._closing import Closing
 from mempattern._terminal import quoted
+from mempattern.analysis.findings import Observations
+from mempattern.analysis.watch import Row, SoFar, Summary
 from mempattern.errors import UsageError
 from mempattern.quantities import (
     format_bandwidth,
@@ -20,9 +22,7 @@ from mempattern.quantities import (
     parse_duration,
 )
 from mempattern.report.heat import CELLS, Density, Strips, heat_level
-from mempattern.report.observations import Observations
 from mempattern.report.units import format_bytes, format_seconds, format_share
-from mempattern.report.watch import Row, SoFar, Summary
 
 if TYPE_CHECKING:
     from mempattern.migration.intensity import Intensity

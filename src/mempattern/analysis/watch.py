@@ -11,14 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from mempattern import kernels
+from mempattern.analysis.findings import BANDWIDTH_BPS, DOWNTIME_LIMIT_S, Observations
+from mempattern.analysis.reservoir import Reservoir
+from mempattern.analysis.target import UNKNOWN, Target
 from mempattern.bitmaps import Seen
 from mempattern.distinct import DistinctPages
 from mempattern.history import DirtyHistory
 from mempattern.interval import Interval, Provenance
 from mempattern.regions import GROUP_PAGES, Region
-from mempattern.report.observations import BANDWIDTH_BPS, DOWNTIME_LIMIT_S, Observations
-from mempattern.report.reservoir import Reservoir
-from mempattern.report.target import UNKNOWN, Target
 from mempattern.stats import GroupStats
 
 if TYPE_CHECKING:
