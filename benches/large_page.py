@@ -22,7 +22,7 @@ from typing import Any
 import large_trace
 import machine
 
-from mempattern.analysis.findings import Observations
+from mempattern.analysis.findings import Findings
 from mempattern.analysis.watch import Watch
 from mempattern.classify.patterns import PatternDetector
 from mempattern.cli import report as command
@@ -45,7 +45,7 @@ STAGES: tuple[tuple[str, type, str], ...] = (
 )
 """Of every interval."""
 ONCE: tuple[tuple[str, type, str], ...] = (
-    ("verdict", Observations, "intensity"),
+    ("verdict", Findings, "intensity"),
     ("page", command._Outputs, "finish"),
 )
 SAMPLES = 10

@@ -200,7 +200,7 @@ def _show(
     watch = Watch(source.regions, source.provenance, file=file)
     view: View = JsonView() if options.json else PlainView(labelled=True)
     if not options.json and draws(console):
-        view = LiveView(title, console, watch.observations, labelled=True)
+        view = LiveView(title, console, watch.findings, labelled=True)
     code = 0
     with view:
         try:

@@ -257,7 +257,7 @@ def _view(options: argparse.Namespace, watch: Watch) -> View:
         console = Console(file=out)
         if draws(console):
             title = f"{PROGRAM}  {watch.target}  {watch.provenance.source}"
-            return LiveView(title, console, watch.observations)
+            return LiveView(title, console, watch.findings)
     return SummaryView(out) if options.quiet or options.command else PlainView(out)
 
 
