@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from mempattern.classify.features import Order, block, order, set_overlap, window
+from mempattern.classify.features import Order, densest_stretch, order, set_overlap, window
 from mempattern.classify.kinds import Evidence, Kind, Pattern
 from mempattern.classify.known import Case, Known, measure
 from mempattern.classify.periods import Period, find_period
@@ -78,7 +78,7 @@ PARAMETER_NATS = 4.0
 Bayesian information criterion has it.
 """
 
-BLOCK_NATS = 8.0
+STRETCH_NATS = 8.0
 """What the best of 2080 stretches of addresses gains by chance: about log(2080)."""
 
 MISFIT_NATS = 100.0
@@ -264,8 +264,8 @@ def _random(case: Case) -> _Ruling:
     often = _without_the_programs_own(np.bitwise_count(case.past[case.past != 0]), case)
     fits = fit(often, case.lengths_s, case.evidence.distinct_pages)
     two, scale = fits.two_rates, min(often.size, ENOUGH_PAGES)
-    stretch = block(case.past, case.places)
-    stretched = stretch.nats * scale / often.size - BLOCK_NATS
+    stretch = densest_stretch(case.past, case.places)
+    stretched = stretch.nats * scale / often.size - STRETCH_NATS
     costs = {
         Kind.UNIFORM: fits.one * scale,
         Kind.ZIPF: fits.power * scale + PARAMETER_NATS,
