@@ -17,7 +17,7 @@ from mempattern._checks import whole_number
 from mempattern.analysis.watch import Watch
 from mempattern.cli.arguments import Parser, seconds
 from mempattern.cli.exits import INTERRUPTED, Unwritable, note
-from mempattern.cli.recording import check_output
+from mempattern.cli.trace_file import check_output
 from mempattern.errors import GuestError, KVMError, TraceError
 from mempattern.interval import Interval
 from mempattern.microvm import PATTERNS, MicroVM, Workload
