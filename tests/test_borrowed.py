@@ -2,7 +2,9 @@
 
 import asyncio
 import gc
+import os
 import signal
+import time
 from contextlib import suppress
 
 import pytest
@@ -180,3 +182,31 @@ def test_a_guard_that_is_stopped(monkeypatch):
     finally:
         process.kill()
         process.wait()
+
+
+def test_a_guard_minds_no_signal_that_a_whole_service_gets():
+    """From its first moment on, when its program is not even loaded."""
+    guard = Guard()
+    guard.tell({"parameters": {}})
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        guard._process.send_signal(number)
+    guard.tell({})
+    guard.let_go()
+    assert guard._process.wait(20) == 0
+
+
+def test_a_forked_child_does_not_keep_the_guard_waiting():
+    """As a policy's worker may be, which lives on when its parent is killed."""
+    guard = Guard()
+    guard.tell({"parameters": {}})
+    guard.tell({})
+    child = os.fork()
+    if child == 0:
+        time.sleep(60)
+        os._exit(0)
+    try:
+        guard.let_go()
+        assert guard._process.wait(20) == 0
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
