@@ -30,8 +30,8 @@ DEBIAN = {"3.14": "forky"}
 # What the native module and the versions of Python could break.
 TESTS = ("kernels", "quantities", "bitmaps", "interval", "stats", "history", "distinct",
          "distinct_stateful", "trace", "layout", "maps", "curve", "intensity", "verdict",
-         "simulate", "bad_policies", "mp", "ramstream", "jit", "trace_damage", "kvm_sources",
-         "kvm_wrong_hands")  # fmt: skip
+         "simulate", "bad_policies", "mp", "ramstream", "jit", "jit_policies",
+         "jit_refusals", "trace_damage", "kvm_sources", "kvm_wrong_hands")  # fmt: skip
 # At an emulator's speed; without what starts another Python, which the kernel cannot.
 ARM64_TESTS = ("kernels", "quantities", "bitmaps", "interval", "history", "distinct",
                "distinct_stateful", "trace")  # fmt: skip
