@@ -15,8 +15,8 @@ from corpus_linux import initramfs, kernel
 from corpus_parts import Case, Opened, running, says, traced, wait_for
 
 from mempattern import Region
+from mempattern.analysis.target import Target
 from mempattern.microvm import Logging, MicroVM, Workload
-from mempattern.report.target import Target
 from mempattern.sources.content import sample_content
 from mempattern.sources.layout import Block
 

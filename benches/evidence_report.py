@@ -12,12 +12,18 @@ from statistics import median
 import numpy as np
 from evidence_data import SETS, Migration, by_set, load, under_ceilings
 
-from mempattern.migration.compare import clearly_dominates, judge, regret
+from mempattern.migration.compare import judge, regret
 from mempattern.migration.registry import POLICIES
 from mempattern.migration.simulate import Outcome
 
 BASELINES = [name for name in POLICIES if name not in ("best", "oracle")]
 GOAL = 0.05
+CLEARLY = 0.01
+LEAST = {
+    "total_s": 0.01, "sent_bytes": 0.0, "downtime_s": 0.01, "throttled_s": 0.01,
+    "postcopy_pages": 0.0,
+}  # fmt: skip
+"""What `dominates` compares, and of each what is not worth telling apart."""
 WHY = """\
 ## Why goals were missed
 
@@ -202,6 +208,20 @@ def clear_rivals_of(policy: str, migration: Migration) -> list[str]:
         return others
     one = migration.outcomes[policy]
     return [name for name in others if clearly_dominates(migration.outcomes[name], one)]
+
+
+def clearly_dominates(one: Outcome, other: Outcome) -> bool:
+    """As `dominates`; less than 1 %, and in times less than 10 ms, is neither better nor worse."""
+    if not one.success or not other.success:
+        return False
+    pairs = [(getattr(one, cost), getattr(other, cost), least) for cost, least in LEAST.items()]
+    return any(clearly_less(a, b, least) for a, b, least in pairs) and not any(
+        clearly_less(b, a, least) for a, b, least in pairs
+    )
+
+
+def clearly_less(one: float, other: float, least: float) -> bool:
+    return one < other - max(CLEARLY * other, least)
 
 
 def goals(some: list[Migration]) -> str:

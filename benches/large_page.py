@@ -22,15 +22,15 @@ from typing import Any
 import large_trace
 import machine
 
+from mempattern.analysis.findings import Findings
+from mempattern.analysis.watch import Watch
 from mempattern.classify.patterns import PatternDetector
 from mempattern.cli import report as command
 from mempattern.cli.main import main
 from mempattern.distinct import DistinctPages
 from mempattern.report.arrow import GroupTable
 from mempattern.report.cells import Cells
-from mempattern.report.observations import Observations
 from mempattern.report.perfetto import PerfettoWriter
-from mempattern.report.watch import Watch
 from mempattern.stats import GroupStats
 from mempattern.trace import TraceReader
 
@@ -45,7 +45,7 @@ STAGES: tuple[tuple[str, type, str], ...] = (
 )
 """Of every interval."""
 ONCE: tuple[tuple[str, type, str], ...] = (
-    ("verdict", Observations, "intensity"),
+    ("verdict", Findings, "intensity"),
     ("page", command._Outputs, "finish"),
 )
 SAMPLES = 10

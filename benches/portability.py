@@ -28,11 +28,13 @@ VERSIONS = ("3.11", "3.12", "3.13", "3.14")
 # Debian's release that has the Pythons which no machine has yet.
 DEBIAN = {"3.14": "forky"}
 # What the native module and the versions of Python could break.
-TESTS = ("kernels", "quantities", "bitmaps", "interval", "stats", "history", "distinct", "trace",
-         "layout", "curve", "intensity", "verdict", "simulate", "mp", "ramstream", "jit",
-         "trace_damage", "kvm_sources")  # fmt: skip
+TESTS = ("kernels", "quantities", "bitmaps", "interval", "stats", "history", "distinct",
+         "distinct_stateful", "trace", "layout", "maps", "curve", "intensity", "verdict",
+         "simulate", "bad_policies", "mp", "ramstream", "jit", "jit_policies",
+         "jit_refusals", "trace_damage", "kvm_sources", "kvm_wrong_hands")  # fmt: skip
 # At an emulator's speed; without what starts another Python, which the kernel cannot.
-ARM64_TESTS = ("kernels", "quantities", "bitmaps", "interval", "history", "distinct", "trace")
+ARM64_TESTS = ("kernels", "quantities", "bitmaps", "interval", "history", "distinct",
+               "distinct_stateful", "trace")  # fmt: skip
 ARM64_CHOICE = "not environment"
 TEST_PACKAGES = ("pytest", "hypothesis", "pytest-benchmark")
 MANYLINUX = ("manylinux2014", "manylinux_2_27", "manylinux_2_28")

@@ -13,7 +13,7 @@ from typing import Any
 
 from blackout import Blackout
 
-from mempattern.qemu.qmp import QMP
+from mempattern.monitor.qmp import QMP
 
 CEILING_S = 1.5
 KEPT = Path(__file__).parent.parent / "build/reproduce"

@@ -31,9 +31,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mempattern.microvm import guest_path
-from mempattern.qemu.qmp import QMP
+from mempattern.monitor.qmp import QMP
+from mempattern.monitor.replies import as_object
 from mempattern.qemu.ram import guest_ram_blocks
-from mempattern.qemu.replies import as_object
 
 ROUNDS = 7
 RUN_S = 4.0

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from mempattern.analysis.target import Target
+from mempattern.analysis.watch import Watch
 from mempattern.cli.demo import recorded_labels, sample_path
 from mempattern.interval import Interval
 from mempattern.report.live import LiveView
-from mempattern.report.target import Target
-from mempattern.report.watch import Watch
 from mempattern.sources import Replay
 from mempattern.trace import TraceReader
 
@@ -38,7 +38,7 @@ def draw(
         target = Target.from_meta(source.trace.meta)
         watch = Watch(source.regions, source.provenance, target=target)
         title = f"{what}, every {EVERY}rd interval"
-        view = LiveView(title, console, watch.observations, n_rows=99, labelled=labels is not None)
+        view = LiveView(title, console, watch.findings, n_rows=99, labelled=labels is not None)
         for interval in source.intervals():
             row = watch.observe(interval, label_of(interval))
             if interval.index % EVERY == EVERY - 1:

@@ -22,7 +22,8 @@ with atheris.instrument_imports(include=["mempattern"]):
     from mempattern.live.migrator import OnNonconvergence
     from mempattern.live.over_qmp import QMPMigrator, emulates
     from mempattern.live.preflight import check_version
-    from mempattern.qemu import ram, stream
+    from mempattern.monitor import stream
+    from mempattern.qemu import ram
     from mempattern.sources.maps import Mapping
 
 TEXT = (Path(__file__).parent / "qmp_replies.json").read_text()

@@ -12,7 +12,7 @@ from subprocess import Popen
 import numpy as np
 from guest_in_qemu import qemu_guest, wait_for
 
-from mempattern.qemu.qmp import QMP
+from mempattern.monitor.qmp import QMP
 from mempattern.qemu.ram import guest_ram_blocks
 
 _PIECE = 1 << 15

@@ -8,9 +8,9 @@ from model import grown, per_group, to_pages
 from traces import HERE, REGIONS, grow, make_intervals
 
 from mempattern import Region
+from mempattern.analysis.watch import Activity, Row, SoFar, Watch
 from mempattern.report import cells
 from mempattern.report.cells import Cells
-from mempattern.report.watch import Activity, Row, SoFar, Watch
 from mempattern.stats import Seen
 
 

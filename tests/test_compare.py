@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from mempattern.migration.compare import (
     Regret,
-    clearly_dominates,
     dominates,
     is_within,
     judge,
@@ -64,22 +63,6 @@ def test_within_the_ceiling(one, within):
 def test_domination_by_hand(better, worse):
     assert dominates(better, worse)
     assert not dominates(worse, better)
-
-
-@pytest.mark.parametrize(
-    ("better", "worse", "clearly"),
-    [
-        (outcome(), outcome(total_s=10.09, downtime_s=0.209), False),  # too little to tell
-        (outcome(total_s=10.09), outcome(downtime_s=0.25), True),  # and so it is no loss, either
-        (outcome(total_s=10.2), outcome(downtime_s=0.25), False),
-        (outcome(), outcome(total_s=10.2), True),
-        (outcome(), outcome(sent_bytes=1.02e9), True),
-        (outcome(), STUCK, False),
-    ],
-)
-def test_clear_domination_by_hand(better, worse, clearly):
-    assert clearly_dominates(better, worse) is clearly
-    assert not clearly_dominates(worse, better)
 
 
 @pytest.mark.parametrize(

@@ -224,7 +224,6 @@ def test_every_module_is_in_the_map():
 
 
 def test_no_file_imports_from_further_down_the_map():
-    """But the one of which the map says so."""
     names = re.findall(
         r"^  ((?:\w+, )*\w+)/? ", the_map().split("src/mempattern/")[1], re.MULTILINE
     )
@@ -244,7 +243,7 @@ def test_no_file_imports_from_further_down_the_map():
             for name in wanted:
                 if line_of[name.split(".")[0]] > line_of[module.split(".")[0]]:
                     below.add((module, name))
-    assert below == {("sources.migration_stream", "qemu.stream")}
+    assert not below
 
 
 def test_what_is_to_be_made_can_be():

@@ -73,6 +73,26 @@ def test_rivals_by_hand():
     assert report.clear_rivals_of("best", EASY) == []
 
 
+def outcome(total_s=10.0, downtime_s=0.2, sent_bytes=1e9, end="completed"):
+    return Outcome("p", end, total_s, sent_bytes, downtime_s, 3, 0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "clearly"),
+    [
+        (outcome(), outcome(10.09, 0.209), False),  # too little to tell
+        (outcome(10.09), outcome(downtime_s=0.25), True),  # and so it is no loss, either
+        (outcome(10.2), outcome(downtime_s=0.25), False),
+        (outcome(), outcome(10.2), True),
+        (outcome(), outcome(sent_bytes=1.02e9), True),
+        (outcome(), outcome(downtime_s=math.nan, end="not converged"), False),
+    ],
+)
+def test_clear_domination_by_hand(better, worse, clearly):
+    assert report.clearly_dominates(better, worse) is clearly
+    assert not report.clearly_dominates(worse, better)
+
+
 def test_goals_are_met_or_missed():
     said = report.goals(ALL)
     assert said.count("**Missed**") == 3  # 20 % above 5 %, an early stop, and dominated by stock

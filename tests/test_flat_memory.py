@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from mempattern import Interval, Provenance, Region
-from mempattern.report import reservoir
-from mempattern.report.reservoir import Reservoir
-from mempattern.report.watch import Watch
+from mempattern.analysis import reservoir
+from mempattern.analysis.reservoir import Reservoir
+from mempattern.analysis.watch import Watch
 from mempattern.sources.layout import writable_memory
 from mempattern.sources.maps import MapsParser
 from mempattern.trace import TraceWriter
@@ -57,7 +57,7 @@ def test_what_is_shown_of_a_trace(monkeypatch):
     assert summary.duration_s == pytest.approx(summary.n_intervals * 900e-9)
     assert summary.collect_max_s == pytest.approx((summary.n_intervals - 1) / 1e9)
     assert summary.collect_median_s == pytest.approx(summary.collect_max_s / 2, rel=0.3)
-    observed = summary.observations.observed
+    observed = summary.findings.observed
     assert len(observed) == summary.n_intervals
     assert observed.dirtied_pages == summary.total.dirty_pages
     assert observed.usual_s == pytest.approx(900e-9)

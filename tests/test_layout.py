@@ -1,17 +1,15 @@
-"""Where a process's mappings are put in regions: a model, and a list as Linux writes it."""
+"""Where a process's mappings are put in regions, against a model and by hand."""
 
-import os
 from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from target import Target
+from mappings import GIB, HUGE, HUGE_ONES, MAPS, MIB, SMALL, parse, steps
 
 from mempattern import GroupStats, Region
-from mempattern.errors import ProcessError, UsageError
-from mempattern.sources import maps
+from mempattern.errors import UsageError
 from mempattern.sources.layout import (
     Block,
     Placed,
@@ -23,63 +21,9 @@ from mempattern.sources.layout import (
     named,
     writable_memory,
 )
-from mempattern.sources.maps import Mapping, MapsParser, page_sizes, read_mappings
-
-SMALL, HUGE = 4096, 2 << 20
-MIB, GIB = 1 << 20, 1 << 30
-TOP = 1 << 47  # of a process's addresses
+from mempattern.sources.maps import Mapping
 
 # ---- spans, at random --------------------------------------------------------------------------
-
-
-def lay(mappings, start, end, new=None):
-    """As mmap(MAP_FIXED) or munmap do: the mappings with that range cut out, and `new` in it."""
-    left = [] if new is None else [new]
-    for m in mappings:
-        low = max(m.start, start // m.page_bytes * m.page_bytes)
-        high = min(m.end, -(-end // m.page_bytes) * m.page_bytes)
-        if low >= high:
-            left.append(m)
-            continue
-        if m.start < low:
-            left.append(replace(m, end=low))
-        if high < m.end:
-            left.append(replace(m, start=high))
-    return sorted(left, key=lambda m: m.start)
-
-
-@st.composite
-def steps(draw):
-    """Lists of mappings, each made of the one before by mapping, unmapping, growing, in places
-    where much meets.
-    """
-    places = [0, 64 * MIB, GIB, GIB + 64 * MIB, GIB + 130 * MIB, 0x5555_5540_0000, TOP]
-    mappings, made = [], []
-    for _ in range(draw(st.integers(1, 8))):
-        for _ in range(draw(st.integers(0, 4))):
-            page_bytes = draw(st.sampled_from([SMALL, SMALL, HUGE]))
-            length = draw(st.sampled_from([1, 3, 511, 512, 513, 5000])) * page_bytes
-            what = draw(st.sampled_from(["map", "map", "unmap", "grow up", "grow down"]))
-            if what.startswith("grow") and mappings:
-                old = draw(st.sampled_from(mappings))
-                page_bytes = old.page_bytes
-                length = length // page_bytes * page_bytes or page_bytes
-                low = old.start - length * (what == "grow down")
-                high = old.end + length * (what == "grow up")
-                name = old.path
-            else:
-                n = draw(st.integers(-3, 3) | st.sampled_from([-600, -64, 64, 512, 600]))
-                low = draw(st.sampled_from(places)) + n * page_bytes
-                high = low + length
-                name = draw(st.sampled_from(["", "[heap]", "/lib/a b", "/x\n", "/anon@0", "[]"]))
-            low, high = max(0, low), min(TOP, high)
-            if low < high:
-                permissions = draw(st.sampled_from(["rw-p", "rw-p", "rw-s", "r--p"]))
-                inode = draw(st.sampled_from([0, 5]))
-                new = Mapping(low, high, permissions, 0, inode, name, page_bytes)
-                mappings = lay(mappings, low, high, None if what == "unmap" else new)
-        made.append(mappings)
-    return made
 
 
 def check_growth(before, after, group_pages):
@@ -297,37 +241,6 @@ def test_group_pages_that_no_span_can_have(group_pages):
 
 # ---- a list as Linux writes it -----------------------------------------------------------------
 
-MAPS = r"""
-55d0c8a00000-55d0c8a28000 r--p 00000000 fd:01 1835021                    /usr/bin/qemu-system-x86_64
-55d0c8a28000-55d0c8b00000 r-xp 00028000 fd:01 1835021                    /usr/bin/qemu-system-x86_64
-55d0c8b00000-55d0c8b10000 rw-p 00100000 fd:01 1835021                    /usr/bin/qemu-system-x86_64
-55d0c9d00000-55d0c9e21000 rw-p 00000000 00:00 0                          [heap]
-7b0000000000-7d0000000000 ---p 00000000 00:00 0~
-7d0000000000-7d8000000000 rw-p 00000000 00:00 0~
-7d8000000000-7d8000001000 ---p 00000000 00:00 0~
-7e0000000000-7e0040000000 rw-s 00000000 00:01 2051                       /memfd:pc.ram (deleted)
-7e0040000000-7e0040400000 rw-s 00000000 00:0f 31415                     /dev/hugepages/ram (deleted)
-7e0050000000-7e0050001000 rw-s 00000000 00:01 1033                       /dev/zero (deleted)
-7e0050002000-7e0050003000 rw-s 00000000 00:1a 7                          /dev/shm/a b\012c
-7e0050004000-7e0050006000 rw-s 100000000 00:06 389                       /dev/dri/renderD128
-7e0050008000-7e005000b000 rw-s 00000000 00:0e 1063                       anon_inode:kvm-vcpu:0
-7e005000c000-7e005000d000 rw-s 00000000 00:11 99                         /[aio] (deleted)
-7e0050010000-7e0050011000 rw-p 00000000 fd:01 42                         /srv/two  blanks~
-7e0050012000-7e0050013000 rw-p 00000000 00:00 0                          [anon:arena]
-7ffc7a5c0000-7ffc7a5e1000 rw-p 00000000 00:00 0                          [stack]
-7ffc7a5f4000-7ffc7a5f8000 r--p 00000000 00:00 0                          [vvar]
-7ffc7a5f8000-7ffc7a5fa000 r-xp 00000000 00:00 0                          [vdso]
-ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsyscall]
-""".replace("~", " ")
-
-
-def parse(text, sizes=None):
-    return MapsParser(lambda: sizes or {}).parse(text)
-
-
-AT_HUGE = (0x7E00_4000_0000, 0x7E00_4040_0000, 31415, "/dev/hugepages/ram (deleted)")
-HUGE_ONES = {AT_HUGE: HUGE}
-
 
 def names_of(layout):
     """Names of the mappings it selects, in order."""
@@ -335,25 +248,6 @@ def names_of(layout):
     _, placed = layout.place(mappings)
     by_start = {m.start: m.name for m in mappings}
     return [by_start[part.start] for part in sorted(placed, key=lambda part: part.start)]
-
-
-def test_a_list_is_read():
-    mappings = parse(MAPS, HUGE_ONES)
-    assert len(mappings) == 19  # [vsyscall] is the kernel's
-    program, heap = mappings[2], mappings[3]
-    assert program == Mapping(
-        0x55D0_C8B0_0000, 0x55D0_C8B1_0000, "rw-p", 0x100000, 1835021, "/usr/bin/qemu-system-x86_64"
-    )
-    assert (program.name, program.is_private_file) == ("qemu-system-x86_64", True)
-    assert (heap.name, heap.is_private_file) == ("heap", False)
-    assert [m.name for m in mappings[4:]] == [
-        "anon", "anon", "anon", "memfd:pc.ram", "ram", "zero", r"a b\012c", "renderD128",
-        "anon_inode:kvm-vcpu:0", "[aio]", "two  blanks ",
-        "anon:arena", "stack", "vvar", "vdso",
-    ]  # fmt: skip
-    assert [m.page_bytes for m in mappings if m.page_bytes != SMALL] == [HUGE]
-    assert mappings[11].offset == 0x100000000
-    assert not any(m.page_bytes != SMALL for m in parse(MAPS))
 
 
 def test_what_is_writable_memory():
@@ -389,84 +283,6 @@ def test_everything_has_also_what_is_read_only():
 )
 def test_by_name(name, n):
     assert len(names_of(named(name))) == n
-
-
-def test_lines_that_are_none_are_left_out():
-    assert parse("") == []
-    assert parse("\nnonsense\n1000-2000 rw-p\n") == []
-
-
-def test_what_looks_like_a_line_within_a_path_is_none():
-    """The kernel writes \\n as \\012, and all other characters as they are."""
-    line = "1000-2000 rw-p 00000000 00:00 0 [heap]"
-    for end in "\r\v\f\x1c\x85\u2028":
-        (mapping,) = parse(f"5000-6000 rw-p 00000000 fd:01 7      /tmp/x{end}{line}\n")
-        assert (mapping.start, mapping.path) == (0x5000, f"/tmp/x{end}{line}")
-
-
-def test_page_sizes_are_asked_for_new_places_that_may_be_huge():
-    asked = []
-
-    def sizes():
-        asked.append(1)
-        return HUGE_ONES
-
-    parser = MapsParser(sizes)
-    first = parser.parse(MAPS)
-    assert first == parse(MAPS, HUGE_ONES)
-    assert len(asked) == 1
-    heap = MAPS.replace("55d0c9e21000 rw-p", "55d0c9f21000 rw-p")
-    assert parser.parse(heap)[3].end == 0x55D0_C9F2_1000
-    grown = heap.replace("7e0050000000-7e0050001000", "7e0050200000-7e0050400000")
-    anonymous = "201000-203000 rw-s 00000000 00:0f 3 /file\n400000-800000 rw-p 00000000 00:00 0 \n"
-    locked = heap.replace("7e0040400000 rw-s", "7e0040400000 r--s")
-    for text in (heap, anonymous + heap, locked):
-        parsed = parser.parse(text)
-        assert [m.start for m in parsed if m.page_bytes == HUGE] == [AT_HUGE[0]]
-        assert parsed == parse(text, HUGE_ONES)
-    assert len(asked) == 1
-    assert parser.parse(grown) == parse(grown, HUGE_ONES)
-    assert len(asked) == 2
-    assert parser.parse("") == []
-    assert parser.parse(MAPS) == first
-    assert len(asked) == 3
-
-
-@given(made=steps())
-def test_a_list_is_read_as_if_it_were_the_first(made):
-    parser = MapsParser(lambda: sizes)
-    for drawn in made:
-        mappings = [
-            replace(m, path=m.path.strip(), inode=m.inode or m.page_bytes // HUGE) for m in drawn
-        ]
-        sizes = {m.place: m.page_bytes for m in mappings}
-        text = "".join(
-            f"{m.start:x}-{m.end:x} {m.permissions} {m.offset:08x} 00:00 {m.inode} {m.path}\n"
-            for m in mappings
-        )
-        assert parser.parse(text) == mappings
-
-
-def test_a_real_list(tmp_path, monkeypatch):
-    file = tmp_path / "a b\r1000-2000 rw-p 00000000 00:00 0 [heap]\nKernelPageSize: 2048 kB"
-    file.write_bytes(b"x" * 4096)
-    with Target() as target:
-        start = target.map(1, "private-file", path=str(file))
-        mappings = read_mappings(target.pid)
-        monkeypatch.setattr(maps, "machine_has_hugetlb", lambda: True)
-        sizes = page_sizes(target.pid)
-    (mapping,) = [m for m in mappings if m.start == start]
-    assert mapping.path == str(file).replace("\n", r"\012")
-    assert mapping.inode == os.stat(file).st_ino
-    assert [m.name for m in mappings].count("heap") == 1
-    assert {m.place for m in mappings} <= set(sizes)
-    assert set(sizes.values()) == {SMALL}
-    assert all(a.end <= b.start for a, b in pairwise(mappings))
-
-
-def test_the_list_of_no_process():
-    with pytest.raises(ProcessError, match="the mappings of process 4194303: No such file"):
-        read_mappings((1 << 22) - 1)
 
 
 # ---- fixed places ------------------------------------------------------------------------------

@@ -1,90 +1,22 @@
 """The controller against a QEMU that answers by a script."""
 
 import asyncio
-import gc
 import math
-import signal
 import threading
-import time
-from contextlib import suppress
 
 import pytest
-from fake_qmp import MIB, PARAMETERS, FakeQemu, active, completed
+from fake_qmp import MIB, FakeQemu, active, completed
+from steered import PASSES, PENDING, Answers, slowly, steer
 
-from mempattern.errors import LostError, MonitorError, QMPError, UsageError
+from mempattern.errors import LostError, QMPError, UsageError
 from mempattern.live.controller import MigrationController
 from mempattern.live.decisions import Listener, Passed, Result
 from mempattern.live.figures import Figures
-from mempattern.live.guarding import Guard
-from mempattern.live.over_qmp import QMPSocket
 from mempattern.live.record import from_meta, to_meta
 from mempattern.live.session import _ANSWER_S
 from mempattern.live.steering import highest_limit_s
 from mempattern.migration.policies import NOTHING, Action, Policy
 from mempattern.report.migrating import result_lines
-
-PENDING = 90 * MIB  # takes 0.94 s at 100 MB/s
-PASSES = [active(n, PENDING, at_s=n / 10) for n in range(1, 7)]
-
-
-class Answers(Policy):
-    """One answer after each pass, and then none."""
-
-    def __init__(self, *answers, begin=NOTHING):
-        self.answers, self.at_begin, self.seen = list(answers), begin, []
-
-    def begin(self, task):
-        self.task = task
-        return self.at_begin
-
-    def after(self, done):
-        self.seen.append(done)
-        return self.answers.pop(0) if self.answers else NOTHING
-
-
-def steer(fake, policy, tmp_path, *, uri="tcp:there:1", left_ms=300, by_guard=False, **more):
-    """The result of a migration steered by the policy; QEMU must be as it was before, but for the
-    limit if somebody else has changed that."""
-    more = {"max_downtime_s": 1.0, "traces": False} | more
-
-    async def run():
-        path = str(tmp_path / "qmp")
-        async with fake.serving(path):
-            controller = MigrationController(path, uri, policy, **more)
-            try:
-                return await asyncio.wait_for(controller.run(), 20)
-            finally:
-                if by_guard:
-                    await settled(fake)
-
-    before = dict(fake.capabilities)
-    try:
-        return asyncio.run(run())
-    finally:
-        assert fake.parameters == PARAMETERS | {"downtime-limit": left_ms}
-        assert fake.capabilities == before
-
-
-async def settled(fake):
-    """The guard has put all back."""
-    await until(lambda: fake.parameters == PARAMETERS and not fake.capabilities["events"])
-
-
-async def until(so):
-    for _ in range(200):
-        if so():
-            return
-        await asyncio.sleep(0.05)
-    raise AssertionError("it did not come")
-
-
-def slowly(*steps):
-    """So that a policy, which answers in a thread of its own, has answered before the next."""
-    return [
-        step if when == 0 else (lambda _, step=step: (time.sleep(0.03), step)[1])
-        for step in steps
-        for when in (0, 1)
-    ]
 
 
 def test_limits_never_exceed_what_the_ceiling_allows(tmp_path):
@@ -246,115 +178,6 @@ def test_a_policy_that_raises_what_cancels_tasks(tmp_path):
     assert "CancelledError" in result.failure
 
 
-def test_qmp_is_lost_and_the_guard_puts_back_what_was_changed(tmp_path):
-    fake = FakeQemu(*slowly(*PASSES[:3]), lambda fake: fake.hang_up(), active(3, PENDING))
-
-    async def run():
-        path = str(tmp_path / "qmp")
-        async with fake.serving(path):
-            controller = MigrationController(
-                path, "tcp:there:1", Answers(Action(0.8)), max_downtime_s=1, traces=False
-            )
-            with pytest.raises(LostError, match=r"hung up .* goes on by QEMU's own rules"):
-                await asyncio.wait_for(controller.run(), 20)
-            assert fake.started
-            assert controller.is_under_way
-            await settled(fake)
-
-    asyncio.run(run())
-    assert fake.limits() == [800, 300]
-
-
-def test_one_steers_at_a_time(tmp_path):
-    """By whichever of its sockets: also its guard has to be done with the parameters first."""
-    fake = FakeQemu()
-    sockets = [QMPSocket(tmp_path / name) for name in ("one", "other")]
-
-    async def run():
-        async with fake.serving(sockets[0].path), fake.serving(sockets[1].path):
-            async with sockets[0].open() as migrator:
-                await migrator.prepare(
-                    on_nonconvergence="continue", auto_converges=False, bandwidth_Bps=None
-                )
-                await migrator.set_limit(500)
-                await refused(sockets[1])
-                fake.refuse["migrate-set-parameters"] = "not now"
-                fake.refuse["migrate-set-capabilities"] = "during a migration"
-            await refused(sockets[1])
-            del fake.refuse["migrate-set-parameters"]
-            await until(lambda: fake.parameters == PARAMETERS)
-            await opened(sockets[1])
-            assert fake.capabilities["events"]
-            fake.refuse.clear()
-            await until(lambda: not fake.capabilities["events"])
-
-    async def refused(socket):
-        with pytest.raises(UsageError, match="another mempattern"):
-            async with socket.open():
-                pass
-
-    async def opened(socket):
-        for _ in range(100):
-            with suppress(UsageError):
-                async with socket.open():
-                    return
-            await asyncio.sleep(0.05)
-        raise AssertionError
-
-    asyncio.run(run())
-
-
-def others(limit_ms, step):
-    """Somebody else sets that limit before QEMU answers."""
-
-    def answer(fake):
-        fake.parameters["downtime-limit"] = limit_ms
-        return step
-
-    return answer
-
-
-def test_what_somebody_else_has_set_meanwhile_stays(tmp_path):
-    fake = FakeQemu(*slowly(*PASSES[:3]), others(77, PASSES[3]), completed())
-    steer(fake, Answers(Action(0.8)), tmp_path, left_ms=77)
-    assert fake.limits() == [800]
-
-
-def test_what_somebody_else_has_set_is_put_back(tmp_path):
-    """Also if the policy goes on; it is told the limit that is in force."""
-    policy = Answers(Action(0.8), NOTHING, Action(0.6), Action(0.5))
-    fake = FakeQemu(
-        *slowly(*PASSES[:3]), others(77, PASSES[3]), *slowly(*PASSES[4:]), completed()
-    )  # fmt: skip
-    result = steer(fake, policy, tmp_path, left_ms=77)
-    assert fake.limits() == [800, 600, 500, 77]
-    assert [done.limit_s for done in policy.seen] == [0.3, 0.8, 0.077, 0.6, 0.5]
-    assert [d.did for d in result.decisions] == [
-        "downtime limit 800 ms",
-        "downtime limit 600 ms (somebody else has set 77 ms, which is put back at the end)",
-        "downtime limit 500 ms",
-    ]
-
-
-def test_what_somebody_else_has_set_is_what_the_policy_wants(tmp_path):
-    fake = FakeQemu(*PASSES[:1], others(800, PASSES[1]), *slowly(*PASSES[2:]), completed())
-    result = steer(fake, Answers(Action(0.8)), tmp_path, left_ms=800)
-    assert fake.limits() == []
-    assert result.decisions == ()
-
-
-def test_undoing_leaves_what_somebody_else_has_set(tmp_path):
-    """Be it after a failure or after a stop that QEMU did not follow."""
-    steps = *slowly(*PASSES[:3]), others(77, PASSES[3]), *slowly(*PASSES[4:]), completed()
-    fake = FakeQemu(*steps)
-    result = steer(fake, Answers(Action(0.8), NOTHING, "nonsense"), tmp_path, left_ms=77)
-    assert "the policy failed" in result.failure
-    assert fake.limits() == [800]
-    fake = FakeQemu(*steps)
-    steer(fake, Answers(Action(0.4), Action(stop=True)), tmp_path, left_ms=77)
-    assert fake.limits() == [400, 930]
-
-
 def test_own_limit_above_the_ceiling(tmp_path):
     fake = FakeQemu(completed())
     result = steer(fake, Policy(), tmp_path, max_downtime_s=0.1)
@@ -494,63 +317,6 @@ def test_the_last_of_many_passes_fit_into_a_trace(monkeypatch):
     assert [one["number"] for one in last] == list(range(1000 - len(last), 1000))
     assert 300 < len(last) < 1000
     assert from_meta({}) is None
-
-
-@pytest.mark.parametrize("how", ["refused", "silent"])
-def test_let_go_while_qemu_does_not_answer(how, tmp_path, monkeypatch):
-    """It is let go soon, and what was changed is the guard's."""
-    monkeypatch.setattr("mempattern.live.controller._PUT_BACK_S", 0.3)
-    unraised, hangs = [], asyncio.Event()
-
-    def hang(fake):
-        hangs.set()
-        if how == "refused":
-            fake.refuse["query-migrate-parameters"] = "not now"
-        else:
-            fake.is_silent = True
-
-    fake = FakeQemu(*slowly(*PASSES[:3]), hang)
-
-    async def run():
-        asyncio.get_running_loop().set_exception_handler(lambda _, said: unraised.append(said))
-        path = str(tmp_path / "qmp")
-        async with fake.serving(path):
-            controller = MigrationController(
-                path, "tcp:there:1", Answers(Action(0.8)), max_downtime_s=1, traces=False
-            )
-            running = asyncio.create_task(controller.run())
-            await hangs.wait()
-            running.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await asyncio.wait_for(running, 5)
-            assert controller.is_under_way
-            assert fake.parameters["downtime-limit"] == 800
-            fake.refuse, fake.script = {}, [completed()]
-            await settled(fake)
-
-    asyncio.run(run())
-    gc.collect()
-    assert not unraised
-
-
-def test_a_guard_that_is_stopped(monkeypatch):
-    """Nobody waits for it: not for room in its pipe, and not for its end."""
-    monkeypatch.setattr("mempattern.live.guarding._END_S", 0.2)
-    guard = Guard()
-    guard.tell({"parameters": {}})
-    process = guard._process
-    process.send_signal(signal.SIGSTOP)
-    try:
-        with suppress(MonitorError):
-            for _ in range(100):
-                guard.tell({"parameters": {"x" * 2000: [1, [2]]}})
-        with pytest.raises(MonitorError, match="stopped"):
-            guard.tell({"parameters": {"x" * 2000: [1, [2]]}})
-        guard.let_go()
-        assert process.poll() is None
-    finally:
-        process.kill()
-        process.wait()
 
 
 def test_qemu_says_nothing_for_longer_than_the_ceiling(tmp_path, monkeypatch):

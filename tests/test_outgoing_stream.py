@@ -7,7 +7,7 @@ import pytest
 from fake_qmp import FakeQemu, active
 
 from mempattern.errors import QMPError
-from mempattern.qemu.stream import OutgoingStream, put_back
+from mempattern.monitor.stream import OutgoingStream, put_back
 
 LATER = {"mode": "cpr-reboot", "zero-page-detection": "none", "tls-creds": "tls0",
          "avail-switchover-bandwidth": 5_000_000_000}  # fmt: skip

@@ -202,17 +202,17 @@ def test_order_of_a_sweep_and_of_random_writes():
     assert (nothing.n_pairs, nothing.shared, nothing.rows) == (0, 0, 0)
 
 
-def test_the_block_that_stands_out():
+def test_the_stretch_that_stands_out():
     dirty = np.random.default_rng(1).random((1, 64, 512)) < 0.02
-    even = features.block(pasts(dirty), np.arange(64) * 512)
+    even = features.densest_stretch(pasts(dirty), np.arange(64) * 512)
     assert even.nats < 8
     dirty[:, 20:28] |= np.random.default_rng(2).random((1, 8, 512)) < 0.3
-    block = features.block(pasts(dirty), np.arange(64) * 512)
-    assert block.pages == pytest.approx(8 / 64)
-    assert block.dirty == pytest.approx(0.314 * 8 / (0.314 * 8 + 0.02 * 56), rel=0.05)
-    assert block.nats > 100
+    stretch = features.densest_stretch(pasts(dirty), np.arange(64) * 512)
+    assert stretch.pages == pytest.approx(8 / 64)
+    assert stretch.dirty == pytest.approx(0.314 * 8 / (0.314 * 8 + 0.02 * 56), rel=0.05)
+    assert stretch.nats > 100
     shuffled = np.random.default_rng(3).permutation(64)
-    assert features.block(pasts(dirty)[shuffled], shuffled * 512) == block
+    assert features.densest_stretch(pasts(dirty)[shuffled], shuffled * 512) == stretch
 
 
 @given(

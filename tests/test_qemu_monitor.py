@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from mempattern import Region
 from mempattern.errors import ClosedError, QMPError
+from mempattern.monitor.qmp import QMP
 from mempattern.qemu.command_line import backend_bytes, ram_bytes
 from mempattern.qemu.mtree import Piece, parse_flat_view, parse_host_address
-from mempattern.qemu.qmp import QMP
 from mempattern.qemu.ram import guest_ram_blocks
 from mempattern.sources.layout import Block
 

@@ -18,7 +18,7 @@ import pytest
 from guest_in_qemu import dump_memory, qemu_guest, wait_for
 
 from mempattern.errors import ProcessError, QMPError
-from mempattern.qemu.qmp import QMP
+from mempattern.monitor.qmp import QMP
 from mempattern.qemu.ram import guest_ram_blocks, is_qemu
 
 MIB = 1 << 20

@@ -12,7 +12,7 @@ import pytest
 from guest_in_qemu import qemu_guest, wait_for
 
 from mempattern.errors import QMPError
-from mempattern.qemu.qmp import QMP
+from mempattern.monitor.qmp import QMP
 from mempattern.qemu.ram import guest_ram_blocks
 from mempattern.sources import ProcessWrites
 from mempattern.sources.layout import guest_ram

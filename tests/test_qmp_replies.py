@@ -14,7 +14,7 @@ from mempattern.live.borrowed import Borrowed
 from mempattern.live.figures import Figures
 from mempattern.live.over_qmp import QMPMigrator, emulates
 from mempattern.live.preflight import check_state, check_version
-from mempattern.qemu import stream
+from mempattern.monitor import stream
 
 REAL = json.loads((Path(__file__).parent.parent / "fuzz/qmp_replies.json").read_text())
 PARAMETERS = REAL["query-migrate-parameters"]

@@ -7,7 +7,8 @@ from test_compare import outcome
 
 from mempattern.migration.fleet import Case, Replayed
 from mempattern.migration.traces import Facts
-from mempattern.report.replay import Replays, lines, replay_object, rows, standings
+from mempattern.report.replay import Replays, replay_object, rows, standings
+from mempattern.report.replay_tables import lines
 
 KEYS = {"schema", "traces", "replays", "summary", "unfinished"}
 TRACE_KEYS = {

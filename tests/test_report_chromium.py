@@ -9,10 +9,10 @@ from test_cells import heat_of
 from test_report_page import EVIL
 
 from mempattern import Interval, Region
+from mempattern.analysis.watch import Watch
 from mempattern.cli.main import main
 from mempattern.report.cells import HeatMap
 from mempattern.report.page import write_page
-from mempattern.report.watch import Watch
 from mempattern.trace import TraceWriter
 
 FOCUSED = (

@@ -10,6 +10,7 @@ import time
 import pytest
 from target import Target
 
+from mempattern.analysis.watch import Watch
 from mempattern.cli import attach
 from mempattern.cli.follow import open_executed
 from mempattern.cli.main import main as mempattern_main
@@ -19,7 +20,6 @@ from mempattern.errors import ProcessError
 from mempattern.interval import Provenance
 from mempattern.regions import Region
 from mempattern.report.text import summary_lines
-from mempattern.report.watch import Watch
 from mempattern.trace import TraceReader
 
 PAGES = sorted({(7 * i * i) % 3000 for i in range(400)})

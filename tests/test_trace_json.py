@@ -15,10 +15,10 @@ from scripted import (
     use,
 )
 
+from mempattern.analysis.target import Target
 from mempattern.classify.kinds import Kind
 from mempattern.cli.main import main as mempattern_main
 from mempattern.cli.trace import main
-from mempattern.report.target import Target
 
 
 class Model:

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from rich.console import Console
 from scripted import FAST, ME, SCRIPTED, Scripted
 
+from mempattern.analysis.watch import Watch
 from mempattern.interval import Interval, Provenance
 from mempattern.regions import Region
 from mempattern.report import latest
 from mempattern.report.heat import Strip, Strips
 from mempattern.report.live import LiveView
 from mempattern.report.text import PlainView
-from mempattern.report.watch import Watch
 
 SIZES = [(80, 24), (120, 40), (200, 60)]
 
@@ -41,7 +41,7 @@ def test_a_frame_fits_the_terminal(width, height, n_regions, source):
     console = Console(width=width, height=height, file=io.StringIO(), force_terminal=True,
                       color_system=None)  # fmt: skip
     watch, rows = watched(80, n_regions, source)
-    view = LiveView("mempattern-trace", console, watch.observations)
+    view = LiveView("mempattern-trace", console, watch.findings)
     for row in rows:
         view.add(row)
     view.frame()
@@ -81,12 +81,12 @@ def test_the_verdict_holds_nothing_up_and_costs_a_hundredth(monkeypatch):
         return Slow()
 
     found = latest.Latest(ask)
-    assert found.observations is found.intensity is None
+    assert found.findings is found.intensity is None
     found.renew()
     for now_s[0] in (0.5, 2.0, 30.0):
         found.renew()  # returns while the first verdict is being thought about
     assert asked == [0.0]
-    assert found.observations is not None
+    assert found.findings is not None
     assert found.intensity is None
     go.set()
     judged(found)

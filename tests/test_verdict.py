@@ -13,6 +13,8 @@ from recordings import PROVENANCE, hot, idle, intervals
 from scripted import ME, Scripted, trace_json, use
 
 import mempattern.sources
+from mempattern.analysis.target import Target
+from mempattern.analysis.watch import Watch
 from mempattern.classify.kinds import Kind
 from mempattern.classify.patterns import PatternDetector
 from mempattern.cli import attach
@@ -26,9 +28,7 @@ from mempattern.live.record import to_meta
 from mempattern.quantities import parse_bandwidth, parse_duration
 from mempattern.regions import Region
 from mempattern.report.jsonlines import summary_object
-from mempattern.report.target import Target
 from mempattern.report.text import advised, next_command, summary_lines
-from mempattern.report.watch import Watch
 from mempattern.sources.layout import Block, address_range, guest_ram
 from mempattern.stats import GroupStats
 from mempattern.trace import TraceReader, TraceWriter

@@ -3,7 +3,7 @@
 import numpy as np
 
 from mempattern import Interval, Provenance, Region
-from mempattern.report.watch import Watch
+from mempattern.analysis.watch import Watch
 
 
 def test_a_replay_observes_what_was_seen_live():
@@ -23,6 +23,6 @@ def test_a_replay_observes_what_was_seen_live():
         live.observe(interval)
         replay.observe(interval)
         if number == 5:
-            assert replay.observations().windows == live.observations().windows
-    assert replay.observations().windows == live.observations().windows
+            assert replay.findings().windows == live.findings().windows
+    assert replay.findings().windows == live.findings().windows
     assert replay.distinct.n_intervals == live.distinct.n_intervals == 39

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from mempattern.classify.features import Order, block, order, set_overlap, window
+from mempattern.classify.features import Order, densest_stretch, order, set_overlap, window
 from mempattern.classify.kinds import Evidence, Kind, Pattern
+from mempattern.classify.known import Case, Known, measure
 from mempattern.classify.periods import Period, find_period
 from mempattern.classify.rates import fit
 from mempattern.classify.sample import DEPTH
@@ -77,7 +78,7 @@ PARAMETER_NATS = 4.0
 Bayesian information criterion has it.
 """
 
-BLOCK_NATS = 8.0
+STRETCH_NATS = 8.0
 """What the best of 2080 stretches of addresses gains by chance: about log(2080)."""
 
 MISFIT_NATS = 100.0
@@ -94,7 +95,7 @@ be phases of which too few were seen.
 """
 
 LEAST_CONFIDENCE = 0.5
-"""A verdict less certain is none."""
+"""A ruling less certain is none."""
 
 TEMPER = 2.0
 """Divides nats before they become probabilities."""
@@ -106,54 +107,11 @@ SHAPES = (1, 4, 3)
 """Columns of the counts: redirtied pages, runs, active groups."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Known:
-    """What is known of a VM or a region; of the rows that are intervals the last is the newest."""
-
-    past: npt.NDArray[np.uint64]
-    """(n_groups, n_pages) of the sample: bit i says if the page was dirty i intervals ago."""
-    places: npt.NDArray[np.int64]
-    """(n_groups,): where a row's pages begin, in pages."""
-    known: npt.NDArray[np.int64]
-    """(n_groups,): how many intervals of a row's past are known."""
-    fraction: float
-    """Sampled pages as a share of the pages of all groups that were active lately."""
-    counts: npt.NDArray[np.int64]
-    """(n, 5): dirty, redirtied and fresh pages, active groups, runs."""
-    times_ns: npt.NDArray[np.int64]
-    """(n, 2): start and end."""
-    lost_pages: npt.NDArray[np.int64]
-    """(n,)."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Case:
-    """What the rules look at."""
-
-    seen: Known
-    n: int
-    """Intervals of the window: the last ones, of which the sample knows the past."""
-    past: npt.NDArray[np.uint64]
-    """Of the groups known for so long; older bits are 0."""
-    places: npt.NDArray[np.int64]
-    fraction: float
-    order: Order
-    evidence: Evidence
-
-    @property
-    def counts(self) -> npt.NDArray[np.int64]:
-        return self.seen.counts[-self.n :]
-
-    @property
-    def lengths_s(self) -> npt.NDArray[np.float64]:
-        return np.asarray(np.diff(self.seen.times_ns[-self.n :], axis=1)[:, 0] / 1e9)
-
-
-_Verdict = tuple[Kind, float, Evidence]
+_Ruling = tuple[Kind, float, Evidence]
 
 
 def decide(seen: Known) -> Pattern:
-    """The kind of pattern of a region, or of the VM as if it were one: the verdict of the first
+    """The kind of pattern of a region, or of the VM as if it were one: the ruling of the first
     rule that has one.
     """
     n = min(DEPTH, seen.counts.shape[0])
@@ -164,57 +122,33 @@ def decide(seen: Known) -> Pattern:
     known = seen.known >= n
     past = window(seen.past[known], n)
     found = order(past, n)
-    evidence = replace(_measure(seen, past, n), in_order=found.shared)
+    evidence = replace(measure(seen, past, n), in_order=found.shared)
     if n < LEAST_INTERVALS:
         return Pattern(Kind.UNKNOWN, 0.0, evidence)
     fraction = seen.fraction * (float(known.mean()) if known.size else 1.0)
-    case = _Case(seen, n, past, seen.places[known], fraction, found, evidence)
+    case = Case(seen, n, past, seen.places[known], fraction, found, evidence)
     kind, confidence, evidence = next(
-        verdict for rule in _RULES if (verdict := rule(case)) is not None
+        ruling for rule in _RULES if (ruling := rule(case)) is not None
     )
     confidence *= evidence.known_share * n / (n + 1)
     return Pattern(kind if confidence >= LEAST_CONFIDENCE else Kind.UNKNOWN, confidence, evidence)
 
 
-def _measure(seen: Known, past: npt.NDArray[np.uint64], n: int) -> Evidence:
-    """What needs no rule."""
-    dirty, redirtied = (int(column.sum()) for column in seen.counts[-n:, :2].T)
-    lengths_s = np.diff(seen.times_ns[-n:], axis=1)[:, 0] / 1e9
-    span_s = float(seen.times_ns[-1, 1] - seen.times_ns[-n, 0]) / 1e9
-    often = np.bitwise_count(past[past != 0]).astype(np.int64)
-    mean = float(often.mean()) if often.size else 0.0
-    distinct = dirty / mean if mean else 0.0
-    share = np.minimum(seen.counts[-n:, 0] / max(distinct, 1.0), 1.0)  # of them, by interval
-    random, even = float((share * (1 - share)).sum()), mean % 1 * (1 - mean % 1)
-    lost = int(seen.lost_pages[-n:].sum())
-    return Evidence(
-        n_intervals=n,
-        duration_s=span_s,
-        dirty_pages_per_s=dirty / float(lengths_s.sum()),
-        redirtied_share=redirtied / dirty if dirty else 0.0,
-        distinct_pages=distinct,
-        sampled_pages=int(often.size),
-        rewritten_share=mean / n,
-        spread=(float(often.var()) - even) / (random - even) if random > even + 1e-9 else 1.0,
-        known_share=min(1.0, float(lengths_s.sum()) / span_s) * (1 - lost / max(1, lost + dirty)),
-    )
-
-
 # ---- the rules, in their order at the end --------------------------------------------------------
 
 
-def _never_active(case: _Case) -> _Verdict | None:
+def _never_active(case: Case) -> _Ruling | None:
     length_s = float(np.diff(case.seen.times_ns, axis=1).sum()) / 1e9
     idle = case.seen.counts[:, 0].sum() < IDLE_PAGES_PER_S * length_s
     return (Kind.IDLE, 1.0, case.evidence) if idle else None
 
 
-def _idle(case: _Case) -> _Verdict | None:
+def _idle(case: Case) -> _Ruling | None:
     idle = case.evidence.dirty_pages_per_s < IDLE_PAGES_PER_S
     return (Kind.IDLE, 1.0, case.evidence) if idle else None
 
 
-def _in_few_groups(case: _Case) -> _Verdict | None:
+def _in_few_groups(case: Case) -> _Ruling | None:
     """The sample, scaled up, has too few dirty pages: the others are where it has no group."""
     sampled = int(np.bitwise_count(case.past).sum(dtype=np.int64))
     share = sampled / case.fraction / int(case.counts[:, 0].sum())
@@ -224,18 +158,18 @@ def _in_few_groups(case: _Case) -> _Verdict | None:
     return Kind.HOTSET, 1 - share, few
 
 
-def _too_few_pages(case: _Case) -> _Verdict | None:
+def _too_few_pages(case: Case) -> _Ruling | None:
     too_few = case.evidence.sampled_pages < LEAST_PAGES
     return (Kind.UNKNOWN, 0.0, case.evidence) if too_few else None
 
 
-def _saturated(case: _Case) -> _Verdict | None:
+def _saturated(case: Case) -> _Ruling | None:
     if case.evidence.rewritten_share < SATURATED:
         return None
     return Kind.HOTSET, 1.0, replace(case.evidence, hot_pages=1.0, hot_writes=1.0)
 
 
-def _sweep(case: _Case) -> _Verdict | None:
+def _sweep(case: Case) -> _Ruling | None:
     e, found = case.evidence, case.order
     dirty, runs = (float(case.counts[:, column].sum()) for column in (0, 4))
     random_runs = dirty * (1 - e.rewritten_share)
@@ -249,14 +183,14 @@ def _sweep(case: _Case) -> _Verdict | None:
     return None
 
 
-def _comes_back_late(case: _Case) -> bool:
+def _comes_back_late(case: Case) -> bool:
     """Of two intervals in a row, a sweep has only those pages in common that do not fit in one."""
     dirty, redirtied = case.counts[:, 0], int(case.counts[1:, 1].sum())
     common = np.maximum(0, dirty[1:] + dirty[:-1] - case.evidence.distinct_pages).sum()
     return redirtied <= float(common) + COMING_BACK_EARLY * int(dirty[1:].sum())
 
 
-def _partly_sweep(case: _Case) -> _Verdict | None:
+def _partly_sweep(case: Case) -> _Ruling | None:
     if case.order.rows < PARTLY_SWEEPING:
         return None
     return Kind.MIXED, _certainty(case.order) * _steadiness(case), case.evidence
@@ -266,11 +200,11 @@ def _certainty(found: Order) -> float:
     return found.n_pairs / (found.n_pairs + LEAST_PAGES)
 
 
-def _phases_of_volume(case: _Case) -> _Verdict | None:
+def _phases_of_volume(case: Case) -> _Ruling | None:
     return _phased(_volume_period(case.seen), case.evidence)
 
 
-def _phases(case: _Case) -> _Verdict | None:
+def _phases(case: Case) -> _Ruling | None:
     of_shape, of_set = _shape_period(case.seen), _set_period(case)
     if of_shape and of_set:  # each change of the set may show in the shape, two or more a period
         turns = max(1, round(of_set.seconds / of_shape.seconds))
@@ -279,7 +213,7 @@ def _phases(case: _Case) -> _Verdict | None:
     return _phased(of_shape or of_set, case.evidence)
 
 
-def _phased(period: Period | None, evidence: Evidence) -> _Verdict | None:
+def _phased(period: Period | None, evidence: Evidence) -> _Ruling | None:
     if period is None:
         return None
     found = replace(evidence, period_s=period.seconds, n_periods=period.n_periods)
@@ -308,7 +242,7 @@ def _shape_period(seen: Known) -> Period | None:
     return max((p for p in found if p), key=lambda period: period.correlation, default=None)
 
 
-def _set_period(case: _Case) -> Period | None:
+def _set_period(case: Case) -> Period | None:
     """Of which pages are dirty: two intervals have many in common, then few, then many again."""
     n = case.n
     common = set_overlap(case.past, n)[1 : n // 2 + 2]
@@ -325,13 +259,13 @@ def _set_period(case: _Case) -> Period | None:
     return Period((at + 1) * step_s, float(common[at] / common.max()), n / (at + 1))
 
 
-def _random(case: _Case) -> _Verdict:
+def _random(case: Case) -> _Ruling:
     """Writes without an order: the law that explains best how often pages were dirty."""
     often = _without_the_programs_own(np.bitwise_count(case.past[case.past != 0]), case)
     fits = fit(often, case.lengths_s, case.evidence.distinct_pages)
     two, scale = fits.two_rates, min(often.size, ENOUGH_PAGES)
-    stretch = block(case.past, case.places)
-    stretched = stretch.nats * scale / often.size - BLOCK_NATS
+    stretch = densest_stretch(case.past, case.places)
+    stretched = stretch.nats * scale / often.size - STRETCH_NATS
     costs = {
         Kind.UNIFORM: fits.one * scale,
         Kind.ZIPF: fits.power * scale + PARAMETER_NATS,
@@ -362,7 +296,7 @@ def _random(case: _Case) -> _Verdict:
     return best, sure * _steadiness(case) / total, evidence
 
 
-def _without_the_programs_own(often: npt.NDArray[np.uint8], case: _Case) -> npt.NDArray[np.uint8]:
+def _without_the_programs_own(often: npt.NDArray[np.uint8], case: Case) -> npt.NDArray[np.uint8]:
     """A few pages that are always dirty are a stack and some counters, and no pattern of a VM."""
     is_always = often == case.lengths_s.size
     n_always = int(np.count_nonzero(is_always))
@@ -372,7 +306,7 @@ def _without_the_programs_own(often: npt.NDArray[np.uint8], case: _Case) -> npt.
     return often
 
 
-def _steadiness(case: _Case, shapes: tuple[int, ...] = SHAPES) -> float:
+def _steadiness(case: Case, shapes: tuple[int, ...] = SHAPES) -> float:
     """1, or less if the volume or a shape changes by far more than chance makes it."""
     first = 1 if case.n == case.seen.counts.shape[0] else 0  # which had nothing to redirty
     counts, lengths_s = case.counts[first:], case.lengths_s[first:]
@@ -390,7 +324,7 @@ def _is_hot(pages: float, writes: float, ratio: float) -> bool:
     return pages <= MOST_HOT_PAGES and writes >= LEAST_HOT_WRITES and ratio >= LEAST_RATIO
 
 
-_RULES: tuple[Callable[[_Case], _Verdict | None], ...] = (
+_RULES: tuple[Callable[[Case], _Ruling | None], ...] = (
     _never_active,
     _phases_of_volume,
     _idle,

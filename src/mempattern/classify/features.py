@@ -44,7 +44,7 @@ _NO_ORDER = Order(0, 0.0, 0.0, 0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class Stretch:
     """The stretch of addresses that stands out most by how many of its pages were dirty."""
 
     pages: float
@@ -151,7 +151,7 @@ def _commonest(lags: Floats) -> list[float]:
     return found
 
 
-def block(past: Words, places: npt.NDArray[np.int64]) -> Block:
+def densest_stretch(past: Words, places: npt.NDArray[np.int64]) -> Stretch:
     """From (n_groups, n_pages) pasts and where each row's pages begin.
 
     Kulldorff's scan statistic ("A spatial scan statistic", Communications in Statistics 1997), with
@@ -162,7 +162,7 @@ def block(past: Words, places: npt.NDArray[np.int64]) -> Block:
     words = (past[rows] != 0).reshape(-1, 64).sum(axis=1)
     present = np.flatnonzero(words)
     if present.size == 0:
-        return Block(1.0, 1.0, 0.0)
+        return Stretch(1.0, 1.0, 0.0)
     words = words[present[0] : present[-1] + 1]
     n = min(words.size, _STRETCHES)
     edges = np.linspace(0, words.size, n + 1, dtype=np.int64)
@@ -174,7 +174,7 @@ def block(past: Words, places: npt.NDArray[np.int64]) -> Block:
         gain = _times_log(share, share / size) + _times_log(1 - share, (1 - share) / (1 - size))
     gain[share <= size] = 0
     best = int(np.argmax(gain))
-    return Block(float(size[best]), float(share[best]), float(gain[best] * upto[-1]))
+    return Stretch(float(size[best]), float(share[best]), float(gain[best] * upto[-1]))
 
 
 def _times_log(a: Floats, b: Floats) -> Floats:

@@ -13,7 +13,7 @@ from mempattern._checks import number_within, whole_number
 from mempattern.classify.passes import StockRule
 from mempattern.classify.prospect import Prospect
 from mempattern.classify.verdict import Verdict
-from mempattern.classify.volumes import Volume, Watched
+from mempattern.classify.volumes import ShortIntervals, Volume
 from mempattern.errors import UsageError
 from mempattern.interval import Interval
 from mempattern.stats import GroupStats
@@ -70,7 +70,7 @@ class MP:
         self._evenness = number_within("evenness", evenness, 0.05, 100)
         self._tolerance = number_within("tolerance", tolerance, 0.001, 1)
         self._trough_tolerance = number_within("trough_tolerance", trough_tolerance, 1.01, 100)
-        self._watched = Watched(
+        self._short = ShortIntervals(
             stock.page_Bps, number_within("half_life_s", half_life_s, *_SECONDS)
         )
         self._certainty = number_within("certainty", certainty, 0.5, 1)
@@ -91,7 +91,7 @@ class MP:
         n_bytes = whole_number(dirty_bytes, 0, 1 << 63)
         if n_bytes is None:
             raise UsageError(f"dirty_bytes must be a whole number of bytes, not {dirty_bytes!r}")
-        self._watched.add(duration_s, n_bytes)
+        self._short.add(duration_s, n_bytes)
 
     def observe(self, stats: GroupStats, iteration: Interval | float) -> Verdict:
         """The verdict after an iteration, which the statistics have been updated with.
@@ -128,13 +128,13 @@ class MP:
         return unseen_s <= _GAP * interval.duration_s
 
     def _judge(self, last: Volume, before: Volume | None, lost_pages: int) -> Verdict:
-        stock, watched = self._stock, self._watched
-        prospect = Prospect.of(stock, last, before, watched.points(), self._evenness)
+        stock, short = self._stock, self._short
+        prospect = Prospect.of(stock, last, before, short.points(), self._evenness)
         projection = prospect.projection
         probability = 0.5
         if not lost_pages:
             probability = prospect.intensive(
-                stock, self._tolerance, watched.deepest_bytes, self._trough_tolerance
+                stock, self._tolerance, short.deepest_bytes, self._trough_tolerance
             )
         sure = max(probability, 1 - probability) >= self._certainty
         known = probability != 0.5 and (sure or self._n_iterations >= self._patience)
@@ -155,6 +155,6 @@ class MP:
             required_factor=None if prospect.required_Bps is None else math.exp(prospect.error),
             projected_passes=None if projection is None else projection.passes,
             projected_bytes=None if projection is None else projection.remaining_bytes,
-            trough_bytes=watched.deepest_bytes,
+            trough_bytes=short.deepest_bytes,
             lost_pages=lost_pages,
         )

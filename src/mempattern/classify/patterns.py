@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from mempattern.classify.decide import Known, decide
+from mempattern.classify.decide import decide
 from mempattern.classify.kinds import Kind, Pattern
+from mempattern.classify.known import Known
 from mempattern.classify.sample import SAMPLE_PAGES, PageSample, Sampled
 from mempattern.classify.series import Series
 from mempattern.errors import RegionError, UsageError

@@ -35,7 +35,7 @@ class Prospect:
         stock: StockRule,
         last: Volume,
         before: Volume | None,
-        watched: list[Point],
+        short: list[Point],
         evenness: float,
     ) -> Prospect:
         points = last.points(before)
@@ -43,7 +43,7 @@ class Prospect:
         # The pass ended as less than the limit was waiting, and part of that was written again.
         waiting = min(stock.limit_bytes, last.memory_bytes)
         remaining = last.dirty_bytes + waiting * (1 - last.returned_share(before))
-        points = sorted(points + watched)
+        points = sorted(points + short)
         if len(points) < 2:
             return cls(remaining, last.dirty_bytes, span, None, 0.0, None)
         even, uneven = Curve.through(points, math.inf), Curve.through(points, evenness)

@@ -66,7 +66,7 @@ class Volume:
 
 
 @dataclass(slots=True)
-class Watched:
+class ShortIntervals:
     """What was written in short intervals in a row: their mean, and the deepest trough."""
 
     page_Bps: float

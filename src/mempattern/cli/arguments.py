@@ -128,7 +128,7 @@ def quantity(parse: Callable[[str], _Value]) -> Callable[[str], _Value]:
 
 
 def add_migration(parser: argparse.ArgumentParser) -> None:
-    """What the verdict on a guest assumes; the defaults are those of `report.observations`."""
+    """What the verdict on a guest assumes; the defaults are those of `analysis.findings`."""
     add = parser.add_argument
     add("--bandwidth", type=quantity(parse_bandwidth), default="10Gbit", metavar="B",
         help="of a guest's migration, which the verdict is on (default 10Gbit)")  # fmt: skip

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from mempattern._terminal import printable
+from mempattern.analysis.target import Target
 from mempattern.cli.exits import UsageFault
 from mempattern.errors import ProcessError, UsageError
-from mempattern.report.target import Target
 from mempattern.report.units import format_bytes
 from mempattern.sources import Source
 

@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from mempattern._checks import whole_number
+from mempattern.analysis.watch import Watch
 from mempattern.cli.arguments import Parser, seconds
 from mempattern.cli.exits import INTERRUPTED, Unwritable, note
-from mempattern.cli.recording import check_output
+from mempattern.cli.trace_file import check_output
 from mempattern.errors import GuestError, KVMError, TraceError
 from mempattern.interval import Interval
 from mempattern.microvm import PATTERNS, MicroVM, Workload
 from mempattern.regions import Region
 from mempattern.report.jsonlines import JsonView
 from mempattern.report.text import PlainView, View
-from mempattern.report.watch import Watch
 from mempattern.sources import Replay, Source
 from mempattern.trace import TraceReader, TraceWriter
 
@@ -200,7 +200,7 @@ def _show(
     watch = Watch(source.regions, source.provenance, file=file)
     view: View = JsonView() if options.json else PlainView(labelled=True)
     if not options.json and draws(console):
-        view = LiveView(title, console, watch.observations, labelled=True)
+        view = LiveView(title, console, watch.findings, labelled=True)
     code = 0
     with view:
         try:

@@ -11,11 +11,11 @@ from dataclasses import replace
 from typing import TypeVar
 
 from mempattern._closing import Closing
+from mempattern.analysis.target import Target
 from mempattern.cli import attach
 from mempattern.cli.stop import Stop
 from mempattern.errors import ProcessError
 from mempattern.interval import Interval
-from mempattern.report.target import Target
 from mempattern.sources import Source
 
 _EXEC_S = 1.0

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mempattern.cli.exits import Unwritable
-from mempattern.cli.recording import check_output
+from mempattern.cli.trace_file import check_output
 
 _PICTURES = (".png", ".svg")
 

@@ -23,7 +23,8 @@ from mempattern.migration.named import ALL, error_text, named_policies
 from mempattern.migration.traces import MEMORY_SHARE
 from mempattern.quantities import parse_changing_bandwidth, parse_duration
 from mempattern.report.jsonlines import print_json
-from mempattern.report.replay import Replays, lines, replay_object
+from mempattern.report.replay import Replays, replay_object
+from mempattern.report.replay_tables import lines
 
 _DESCRIPTION = "What each policy would have made of the migration of a traced VM."
 

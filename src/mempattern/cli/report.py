@@ -8,13 +8,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from mempattern.analysis.target import Target
+from mempattern.analysis.watch import Row, Summary, Watch
 from mempattern.cli.arguments import Parser, add_group_pages, add_migration
 from mempattern.cli.outputs import check_outputs, kind_of, picture, whole_file
 from mempattern.interval import Interval
 from mempattern.report.jsonlines import JsonView
-from mempattern.report.target import Target
 from mempattern.report.text import SummaryView, View
-from mempattern.report.watch import Row, Summary, Watch
 from mempattern.sources import Replay
 
 _DESCRIPTION = "A recorded trace, summed up as it was seen live, as a page, as tables."

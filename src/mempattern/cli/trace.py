@@ -11,6 +11,8 @@ from contextlib import suppress
 from errno import ESRCH
 from pathlib import Path
 
+from mempattern.analysis.target import Target
+from mempattern.analysis.watch import Watch
 from mempattern.cli import attach
 from mempattern.cli.arguments import (
     Parser,
@@ -30,14 +32,12 @@ from mempattern.cli.exits import (
     note,
 )
 from mempattern.cli.follow import Followed, open_executed
-from mempattern.cli.recording import Recording, check_output
 from mempattern.cli.stop import Stop
+from mempattern.cli.trace_file import TraceFile, check_output
 from mempattern.errors import ProcessError
 from mempattern.interval import Interval
 from mempattern.report.jsonlines import JsonView
-from mempattern.report.target import Target
 from mempattern.report.text import PlainView, SummaryView, View
-from mempattern.report.watch import Watch
 from mempattern.sources import Source
 
 PROGRAM = "mempattern-trace"
@@ -166,7 +166,7 @@ def _trace(options: argparse.Namespace, stop: Stop, process: subprocess.Popen[by
         meta = target.to_meta()
         if options.output is not None or target.is_guest:
             meta |= attach.content_of(source)
-        recording = Recording(options.output, source, meta, force=options.force)
+        trace_file = TraceFile(options.output, source, meta, force=options.force)
         if not options.quiet:
             how = f"by {source.provenance.source}: {target.traced} ({attach.size_of(source)})"
             note(PROGRAM, f"tracing {target} {how}; Ctrl-C ends it")
@@ -178,27 +178,27 @@ def _trace(options: argparse.Namespace, stop: Stop, process: subprocess.Popen[by
         code, ended = 0, ""
 
         def take(interval: Interval) -> bool:
-            recording.write(interval)
-            watch.dropped = recording.dropped
+            trace_file.write(interval)
+            watch.dropped = trace_file.dropped
             view.show(watch.observe(interval))
-            return recording.failure is None
+            return trace_file.failure is None
 
         def executed() -> None:
             watch.target = followed.target
             if not options.quiet:
                 note(PROGRAM, f"it executed another program; now tracing {followed.target}")
 
-        with recording, view:
+        with trace_file, view:
             try:
                 ended = _collect(followed.intervals(executed), options, stop, take)
             except ProcessError as error:
                 note(PROGRAM, str(error))
                 code, ended = UNTRACEABLE, "error"
             followed.close()  # the target is let go of before anything else
-    if recording.failure is not None:
-        note(PROGRAM, recording.failure)
+    if trace_file.failure is not None:
+        note(PROGRAM, trace_file.failure)
         code = UNWRITTEN
-    watch.dropped = recording.dropped
+    watch.dropped = trace_file.dropped
     if ended == "exit" and not (stop.ended_within(_EXIT_S) or attach.is_ending(pid)):
         ended = "exec"
     exit_code = None
@@ -257,7 +257,7 @@ def _view(options: argparse.Namespace, watch: Watch) -> View:
         console = Console(file=out)
         if draws(console):
             title = f"{PROGRAM}  {watch.target}  {watch.provenance.source}"
-            return LiveView(title, console, watch.observations)
+            return LiveView(title, console, watch.findings)
     return SummaryView(out) if options.quiet or options.command else PlainView(out)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from mempattern._checks import number_within
 from mempattern.interval import Interval
-from mempattern.live.watching import merged
+from mempattern.live.tracer import merged
 from mempattern.migration.policies.base import Action, Policy, Progress
 
 _ANSWER_S = 30.0

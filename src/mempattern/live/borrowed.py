@@ -12,7 +12,7 @@ from typing import Any
 from mempattern.errors import QMPError, UsageError
 from mempattern.live.guarding import Guard
 from mempattern.live.session import Session
-from mempattern.qemu.replies import capabilities_of, parameters_of
+from mempattern.monitor.replies import capabilities_of, parameters_of
 
 
 @contextmanager

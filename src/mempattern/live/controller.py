@@ -155,7 +155,7 @@ class MigrationController:
             )  # fmt: skip
             migrator = await stack.enter_async_context(self._guest.open())
             await self._check(migrator)
-            self._migrator, self._seen, self._watching = migrator, seen, seen.watching
+            self._migrator, self._seen, self._tracer = migrator, seen, seen.tracer
             self._steering = Steering(migrator, self._ceiling_s)
             try:
                 await self._migrate(stack)
@@ -187,14 +187,14 @@ class MigrationController:
     async def _migrate(self, stack: AsyncExitStack) -> None:
         task = await self._prepare()
         action = await self._begin(task)
-        tasks = [asyncio.create_task(self._watching.run())]
+        tasks = [asyncio.create_task(self._tracer.run())]
         stack.callback(lambda: [task.cancel() for task in tasks])
         if action.give_up and self._uri is not None:
             self._now = replace(self._now, status="not started")
             return
         if self._uri is not None:
             self._listener.said("migrating")
-            await self._watching.iteration()  # the first one begins here
+            await self._tracer.iteration()  # the first one begins here
             await self._start(self._uri)
         tasks.append(asyncio.create_task(self._asking.run()))
         await self._follow(task)
@@ -293,7 +293,7 @@ class MigrationController:
         await self._last_figures()
 
     async def _pass(self, now: Figures, before: Figures, asked_ns: int) -> None:
-        iteration = await self._watching.iteration()
+        iteration = await self._tracer.iteration()
         n_pages = None
         if iteration is not None:
             bitmaps = iteration.bitmaps
@@ -331,7 +331,7 @@ class MigrationController:
                 self._now = await self._figures()
             except MonitorError:  # the guest has moved, and its QEMU here has ended
                 break
-        await self._watching.collect()
+        await self._tracer.collect()
         self._listener.looked(self._now)
 
     async def _put_back(self) -> None:
@@ -377,9 +377,9 @@ class MigrationController:
             return f"(the policy cannot say why: {_words(error)})"
 
     def _tell_failure(self) -> None:
-        if self._watching.failure is not None and not self._is_told:
+        if self._tracer.failure is not None and not self._is_told:
             self._is_told = True
-            self._listener.said(self._watching.failure)
+            self._listener.said(self._tracer.failure)
 
     def _decide(
         self, did: list[str], why: str, about: Progress, limit_s: float | None = None,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from mempattern.errors import QMPError
-from mempattern.qemu.replies import as_object, number
+from mempattern.monitor.replies import as_object, number
 
 _COMMAND = "query-migrate"
 _PAGE_BYTES = 4096

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from mempattern._survivor import start_survivor
 from mempattern.errors import MonitorError
 from mempattern.live import guard
 
@@ -24,7 +24,7 @@ class Guard:
 
     def __init__(self, lock: int | None = None) -> None:
         self._lock = lock
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[str] | None = None
         self._has_work = False
 
     def tell(self, wanted: dict[str, Any]) -> None:
@@ -36,12 +36,10 @@ class Guard:
         if self._process is None:
             if not wanted:
                 return
-            # In a session of its own: Ctrl-C and the end of a terminal are not for it.
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(Path(guard.__file__))], stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-                bufsize=0,
-                pass_fds=() if self._lock is None else (self._lock,),
+            self._process = start_survivor(
+                ["-I", "-S", str(Path(guard.__file__))],
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                keeps=() if self._lock is None else (self._lock,),
             )  # fmt: skip
             assert self._process.stdin is not None
             os.set_blocking(self._process.stdin.fileno(), False)  # it may be stopped

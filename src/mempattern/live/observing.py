@@ -17,7 +17,7 @@ from mempattern.interval import Interval
 from mempattern.live.decisions import Result
 from mempattern.live.migrator import Guest
 from mempattern.live.record import to_meta
-from mempattern.live.watching import Watching, merged
+from mempattern.live.tracer import Tracer, merged
 from mempattern.migration.recording import Recording
 from mempattern.migration.zeros import count_zeros
 from mempattern.qemu.ram import GuestRam
@@ -37,7 +37,7 @@ _REMEDY = (
 class Observation:
     """A guest's memory, and who goes on watching it."""
 
-    watching: Watching
+    tracer: Tracer
     n_pages: int
     """0 if nobody looked."""
     page_bytes: int
@@ -81,7 +81,7 @@ async def observe(
     if duration_s is None:
         if output is not None:
             raise UsageError("without tracing there is no trace to write")
-        return Observation(Watching(None, None, saw), 0, 4096, 0, (), None)
+        return Observation(Tracer(None, None, saw), 0, 4096, 0, (), None)
     from mempattern.sources import ProcessWrites  # noqa: PLC0415 - only here, and only on Linux
     from mempattern.sources.layout import guest_ram  # noqa: PLC0415
 
@@ -110,16 +110,16 @@ async def observe(
         saw(interval)
 
     is_over = False
-    watching = Watching(source, writer, see)
-    await watching.collect()  # what was written since attaching, so that ticks are even
+    tracer = Tracer(source, writer, see)
+    await tracer.collect()  # what was written since attaching, so that ticks are even
     if duration_s:
         said(f"observing the guest for {duration_s:g} s")
         with suppress(TimeoutError):
-            await asyncio.wait_for(watching.run(), duration_s)
-    await watching.collect()
+            await asyncio.wait_for(tracer.run(), duration_s)
+    await tracer.collect()
     is_over = True
     return Observation(
-        watching, sum(region.n_pages for region in source.regions), source.regions[0].page_bytes,
+        tracer, sum(region.n_pages for region in source.regions), source.regions[0].page_bytes,
         _zero_pages(content, source.regions, kept), tuple(kept) if duration_s else (), writer,
     )  # fmt: skip
 

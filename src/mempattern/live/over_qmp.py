@@ -15,9 +15,9 @@ from mempattern.live.migrator import Migrator, OnNonconvergence
 from mempattern.live.preflight import check_capabilities, check_state, check_version
 from mempattern.live.session import Session
 from mempattern.live.steering import GENTLEST, STRONGEST
-from mempattern.qemu.qmp import connect, owner_of
+from mempattern.monitor.qmp import connect, owner_of
+from mempattern.monitor.replies import as_object, number
 from mempattern.qemu.ram import GuestRam, guest_ram_blocks
-from mempattern.qemu.replies import as_object, number
 
 _CONNECT_S = 5.0
 _NEEDS = {"postcopy": "postcopy-ram", "throttle": "auto-converge"}

@@ -6,7 +6,7 @@ from mempattern.errors import QMPError, UsageError
 from mempattern.live.borrowed import Borrowed
 from mempattern.live.figures import UNDER_WAY, Figures
 from mempattern.live.session import Session
-from mempattern.qemu.replies import as_object, number
+from mempattern.monitor.replies import as_object, number
 
 _OLDEST = (7, 2)
 _HAS_MOVED = ("postmigrate", "inmigrate", "finish-migrate")

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from mempattern.errors import QMPError
-from mempattern.qemu.qmp import connect, hung_up, library, owner_of, silence
+from mempattern.monitor.qmp import connect, hung_up, library, owner_of, silence
 
 _CONNECT_S = 5.0
 _ANSWER_S = 2100.0

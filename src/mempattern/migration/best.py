@@ -5,12 +5,12 @@ from __future__ import annotations
 from mempattern.interval import Interval
 from mempattern.migration.plan import WORTH, Means, Plan, plan
 from mempattern.migration.policies.base import NOTHING, Action, Pass, Policy, Task
+from mempattern.migration.recent import RecentIntervals
 from mempattern.migration.recording import Recording
-from mempattern.migration.watched import Watched
 
 _LEAST_INTERVALS = 10
 _LAST = Means.THROTTLE
-_WATCHED = 400
+_MOST_INTERVALS = 400
 """Intervals that are kept for another plan."""
 _LATE = 1.1
 """Times what a plan said it would take at most, and it is made anew."""
@@ -32,22 +32,22 @@ class Best(Policy):
         self._task = task
         self._plan: Plan | None = None
         self._until_s = 0.0
-        self._watched = Watched(_WATCHED)
+        self._recent = RecentIntervals(_MOST_INTERVALS)
         observed = task.observed()
         if observed is None or len(observed) < _LEAST_INTERVALS:
             return Action(min(task.downtime_limit_s, task.ceiling_s))
         return self._follow(plan(observed, task), 0.0, throttles=False)
 
     def watch(self, interval: Interval) -> None:
-        self._watched.add(interval)
+        self._recent.add(interval)
 
     def after(self, done: Pass) -> Action:
         if self._plan is not None and done.at_s <= self._until_s:
             return Action(self._limit_s(self._plan, done), self._plan.throttle)
-        if len(self._watched) < _LEAST_INTERVALS:
+        if len(self._recent) < _LEAST_INTERVALS:
             return NOTHING
         means = Means.LIMIT if self._plan is None else Means(min(self._plan.means + 1, _LAST))
-        again = plan(Recording(self._watched), self._task, means)
+        again = plan(Recording(self._recent), self._task, means)
         return self._follow(again, done.at_s, throttles=True)
 
     def _follow(self, plan: Plan, now_s: float, *, throttles: bool) -> Action:
@@ -64,7 +64,7 @@ class Best(Policy):
         pending_s = done.pending_bytes / done.bandwidth_Bps
         if not _WORTH_S < pending_s <= plan.limit_s:
             return plan.limit_s
-        lately = self._watched.lately(pending_s)
+        lately = self._recent.lately(pending_s)
         if lately is None:
             return plan.limit_s
         lately_s = Recording(lately).touched_pages * done.page_bytes / done.bandwidth_Bps

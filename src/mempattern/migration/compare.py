@@ -10,9 +10,6 @@ from mempattern.migration.simulate import Outcome
 
 ORACLE = "oracle"
 """The name of the policy that knows the whole trace."""
-_CLEARLY = 0.01
-_LEAST = (0.01, 0.0, 0.01, 0.01, 0.0)
-"""Of each cost, what is not worth telling apart: in seconds, and in bytes and pages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,20 +63,6 @@ def dominates(one: Outcome, other: Outcome) -> bool:
         return False
     ours, theirs = _costs(one), _costs(other)
     return ours != theirs and all(a <= b for a, b in zip(ours, theirs, strict=True))
-
-
-def clearly_dominates(one: Outcome, other: Outcome) -> bool:
-    """The same, where less than 1 %, and in times less than 10 ms, is neither better nor worse."""
-    if not one.success or not other.success:
-        return False
-    pairs = list(zip(_costs(one), _costs(other), _LEAST, strict=True))
-    return any(_clearly_less(a, b, least) for a, b, least in pairs) and not any(
-        _clearly_less(b, a, least) for a, b, least in pairs
-    )
-
-
-def _clearly_less(one: float, other: float, least: float) -> bool:
-    return one < other - max(_CLEARLY * other, least)
 
 
 def judge(outcomes: Sequence[Outcome], ceiling_s: float) -> list[Judged]:

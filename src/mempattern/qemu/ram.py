@@ -13,9 +13,9 @@ from pathlib import Path
 
 from mempattern._json import is_list, is_object
 from mempattern.errors import ProcessError, QMPError, RegionError
+from mempattern.monitor.qmp import QMP
 from mempattern.qemu.command_line import backend_bytes, ram_bytes
 from mempattern.qemu.mtree import Piece, parse_flat_view, parse_host_address
-from mempattern.qemu.qmp import QMP
 from mempattern.regions import Region
 from mempattern.sources.layout import Block
 from mempattern.sources.maps import Mapping, read_mappings

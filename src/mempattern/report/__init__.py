@@ -1,1 +1,1 @@
-"""What was seen, for a reader: plain text and a live terminal view."""
+"""What was seen, for a reader: text, a live view, JSON, a page, pictures and tables."""

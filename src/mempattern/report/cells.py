@@ -8,8 +8,8 @@ from itertools import accumulate, pairwise
 import numpy as np
 import numpy.typing as npt
 
+from mempattern.analysis.watch import Row
 from mempattern.regions import Region
-from mempattern.report.watch import Row
 
 MOST_COLUMNS = 2000
 MOST_ROWS = 1000

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import math
 
+from mempattern.analysis.findings import Findings
 from mempattern.report.markup import Markup, element, join
-from mempattern.report.observations import Observations
 from mempattern.report.units import format_seconds
 
 _WIDTH, _HEIGHT = 560, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 18, 40
 
 
-def draw_curve(observations: Observations) -> Markup:
+def draw_curve(findings: Findings) -> Markup:
     """Both axes are logarithmic; windows in which no page was dirty are not drawn."""
-    points = [(w.window_s, w.pages) for w in observations.windows if w.pages > 0]
+    points = [(w.window_s, w.pages) for w in findings.windows if w.pages > 0]
     if not points:
         return Markup("")
-    saturates = observations.curve.working_set() if observations.curve is not None else None
+    saturates = findings.curve.working_set() if findings.curve is not None else None
     pages = [y for _, y in points]
     if saturates is not None and saturates.pages > 0:
         pages.append(saturates.pages)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from mempattern.analysis.watch import Row
 from mempattern.regions import Region
-from mempattern.report.watch import Row
 
 Density = npt.NDArray[np.float64]
 """Share of dirty pages, 0 to 1, in each of a few equal stretches of a region."""

@@ -11,10 +11,10 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from mempattern.analysis.watch import Summary
 from mempattern.errors import MissingPackageError
 from mempattern.report.cells import HeatMap
 from mempattern.report.units import format_bytes, format_seconds
-from mempattern.report.watch import Summary
 
 try:
     import matplotlib as mpl

@@ -7,9 +7,9 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TextIO
 
+from mempattern.analysis.watch import Row, Summary
 from mempattern.regions import Region
 from mempattern.report.text import SummaryView, advice_text
-from mempattern.report.watch import Row, Summary
 
 if TYPE_CHECKING:
     from mempattern.classify.kinds import Pattern
@@ -87,8 +87,8 @@ def summary_object(summary: Summary) -> dict[str, Any]:
         "pages": s.total_pages,
         "touched_pages": s.so_far.touched_pages,
         "touched_bytes": s.so_far.touched_bytes,
-        "distinct_pages": [asdict(windows) for windows in s.observations.windows],
-        "pattern": _pattern(s.observations.pattern),
+        "distinct_pages": [asdict(windows) for windows in s.findings.windows],
+        "pattern": _pattern(s.findings.pattern),
         "verdict": _verdict(s),
         "peak_dirty_bytes_per_s": s.peak_dirty_bytes_per_s,
         "peak_duration_s": s.peak_duration_s,
@@ -124,7 +124,7 @@ def _pattern(pattern: Pattern) -> dict[str, Any]:
 
 
 def _verdict(summary: Summary) -> dict[str, Any] | None:
-    found = summary.observations.intensity
+    found = summary.findings.intensity
     if found is None:
         return None
     outlook = found.outlook

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from mempattern.report.observations import Observations
+from mempattern.analysis.findings import Findings
 
 if TYPE_CHECKING:
     from mempattern.migration.intensity import Intensity
@@ -18,15 +18,15 @@ _SHARE = 0.01
 
 
 class Latest:
-    """The last observations, and the last verdict, which a thread of its own comes to: it may take
+    """The last findings, and the last verdict, which a thread of its own comes to: it may take
     longer than an interval, and no collection is to wait for it.
 
-    `ask` returns the observations up to now.
+    `ask` returns the findings up to now.
     """
 
-    def __init__(self, ask: Callable[[], Observations]) -> None:
+    def __init__(self, ask: Callable[[], Findings]) -> None:
         self._ask = ask
-        self.observations: Observations | None = None
+        self.findings: Findings | None = None
         self.intensity: Intensity | None = None
         """None before the first one, and for what cannot migrate."""
         self._next_s = 0.0
@@ -40,14 +40,12 @@ class Latest:
             return
         self._next_s = now + max(_EVERY_S, self._cost_s / _SHARE)
         start_s = time.thread_time()
-        self.observations = observations = self._ask()
+        self.findings = findings = self._ask()
         asked_s = time.thread_time() - start_s
-        self._thread = threading.Thread(
-            target=self._judge, args=(observations, asked_s), daemon=True
-        )
+        self._thread = threading.Thread(target=self._judge, args=(findings, asked_s), daemon=True)
         self._thread.start()
 
-    def _judge(self, observations: Observations, asked_s: float) -> None:
+    def _judge(self, findings: Findings, asked_s: float) -> None:
         start_s = time.thread_time()
-        self.intensity = observations.intensity
+        self.intensity = findings.intensity
         self._cost_s = asked_s + time.thread_time() - start_s

@@ -12,13 +12,13 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from mempattern.analysis.findings import Findings
+from mempattern.analysis.watch import Row, Summary
 from mempattern.quantities import format_bandwidth, format_duration
 from mempattern.report.heat import CELLS, Density, Strips, heat_level
 from mempattern.report.latest import Latest
-from mempattern.report.observations import Observations
 from mempattern.report.text import COLUMNS, Column, View, distinct_text, lost_text, summary_lines
 from mempattern.report.units import format_bytes, format_share
-from mempattern.report.watch import Row, Summary
 
 # From cold to hot on a dark ground; the first is "no dirty page".
 COLOURS = (
@@ -43,7 +43,7 @@ def draws(console: Console) -> bool:
 class LiveView(View):
     """Shows the last rows as they come, and what is known so far. A context manager.
 
-    `observations` returns what the rows amount to; it is asked as rarely as is cheap. `n_rows` is
+    `findings` returns what the rows amount to; it is asked as rarely as is cheap. `n_rows` is
     how many, where the terminal's height does not say it. `labelled` rows say the pattern they are
     of.
     """
@@ -52,7 +52,7 @@ class LiveView(View):
         self,
         title: str,
         console: Console,
-        observations: Callable[[], Observations],
+        findings: Callable[[], Findings],
         n_rows: int | None = None,
         *,
         labelled: bool = False,
@@ -65,7 +65,7 @@ class LiveView(View):
         self._strips = Strips()
         self._live = Live(console=self.console, auto_refresh=False, transient=False)
         self._drawn_s = 0.0
-        self._latest = Latest(observations)
+        self._latest = Latest(findings)
 
     def add(self, row: Row) -> None:
         self._rows.append(row)
@@ -138,7 +138,7 @@ class LiveView(View):
     def _judged(self) -> list[str]:
         """A second old or more."""
         self._latest.renew()
-        seen, found = self._latest.observations, self._latest.intensity
+        seen, found = self._latest.findings, self._latest.intensity
         if seen is None:
             return []
         pattern = seen.pattern

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 import mempattern
+from mempattern.analysis.watch import Summary
 from mempattern.report.cells import Column, HeatMap
 from mempattern.report.curve_picture import draw_curve
 from mempattern.report.markup import Markup, element, facts, join, script_json, table
@@ -22,7 +23,6 @@ from mempattern.report.page_migration import migration_section
 from mempattern.report.page_verdict import verdict_section
 from mempattern.report.text import ENDINGS, lost_text
 from mempattern.report.units import format_bytes, format_seconds, format_share
-from mempattern.report.watch import Summary
 
 _MOST_LINES = 60
 """Of the timeline's table, which joins columns until it has no more."""
@@ -196,13 +196,13 @@ def _regions(summary: Summary) -> Markup:
 
 
 def _curve(summary: Summary) -> Markup:
-    observations = summary.observations
-    if not observations.windows:
+    findings = summary.findings
+    if not findings.windows:
         return element("p", "No interval tells it: there is none, or each lost pages.")
-    parts = [draw_curve(observations)]
-    if observations.curve is not None:
-        whole = observations.curve.working_set()
-        n_bytes = whole.pages * observations.curve.page_bytes
+    parts = [draw_curve(findings)]
+    if findings.curve is not None:
+        whole = findings.curve.working_set()
+        n_bytes = whole.pages * findings.curve.page_bytes
         parts.append(
             element(
                 "p",
@@ -213,7 +213,7 @@ def _curve(summary: Summary) -> Markup:
         )
     rows = [
         (format_seconds(w.window_s), f"{w.pages:,.1f}", f"{w.n_windows:,}")
-        for w in observations.windows
+        for w in findings.windows
     ]
     numbers = table("Means of the distinct pages in a window",
                     ("Window", "Distinct pages", "Windows seen"), rows)  # fmt: skip
@@ -244,7 +244,7 @@ def _hot_groups(summary: Summary) -> Markup:
 
 
 def _pattern(summary: Summary) -> Markup:
-    pattern = summary.observations.pattern
+    pattern = summary.findings.pattern
     parts = [element("p", pattern.sentence)]
     if pattern.parts:
         parts.append(table("By region", ("Region", "Pattern"), pattern.parts, text=(1,)))

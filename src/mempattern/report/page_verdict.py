@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mempattern.analysis.watch import Summary
 from mempattern.errors import UsageError
 from mempattern.quantities import BYTES, DURATIONS, format_bandwidth, format_duration, format_range
 from mempattern.report.markup import Markup, element, escape, facts, join, table
 from mempattern.report.text import advised, next_command
 from mempattern.report.units import format_bytes, format_seconds, format_share
-from mempattern.report.watch import Summary
 
 if TYPE_CHECKING:
     from mempattern.migration.advice import Advice
@@ -23,7 +23,7 @@ _BANDWIDTHS = (0.5, 1.0, 2.0)
 
 def verdict_section(summary: Summary) -> Markup:
     """Without one for what cannot migrate."""
-    found = summary.observations.intensity
+    found = summary.findings.intensity
     if found is None:
         said = element(
             "p",
@@ -68,8 +68,8 @@ def _figures(summary: Summary) -> Markup:
                            f"over {format_seconds(s.peak_duration_s)}")),
             ("Hot", _card(f"{s.hot_pages:,} pages",
                           f"dirty in {s.hot_at_least} of the last {s.hot_of} intervals")),
-            ("Pattern", _card(str(s.observations.pattern.kind),
-                              f"confidence {s.observations.pattern.confidence:.2f}")),
+            ("Pattern", _card(str(s.findings.pattern.kind),
+                              f"confidence {s.findings.pattern.confidence:.2f}")),
         ],
         "cards",
     )  # fmt: skip
@@ -82,7 +82,7 @@ def _card(value: str, more: str) -> Markup:
 def _forecast(summary: Summary, found: Intensity) -> Markup:
     from mempattern.migration.advice import advise  # noqa: PLC0415
 
-    curve = summary.observations.curve
+    curve = summary.findings.curve
     if curve is None or found.memory_intensive is None:
         return element("p", "None is given where the verdict is not known.")
     links = [found.bandwidth_Bps * by for by in _BANDWIDTHS]

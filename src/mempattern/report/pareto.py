@@ -18,7 +18,8 @@ from mempattern.migration.compare import ORACLE, Judged, judge
 from mempattern.migration.fleet import Case, Replayed
 from mempattern.quantities import format_duration
 from mempattern.report.labels import Point, place_labels
-from mempattern.report.replay import Replays, case_title
+from mempattern.report.replay import Replays
+from mempattern.report.replay_tables import case_title
 
 try:
     import matplotlib as mpl

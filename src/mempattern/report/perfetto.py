@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import BinaryIO
 
 from mempattern._closing import Closing
+from mempattern.analysis.watch import Row
 from mempattern.bitmaps import Seen
 from mempattern.interval import Interval
-from mempattern.report.watch import Row
 
 _MONOTONIC = 3
 """BUILTIN_CLOCK_MONOTONIC (protos/perfetto/common/builtin_clock.proto)."""

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, TextIO
 
 from mempattern._closing import Closing
 from mempattern._terminal import quoted
+from mempattern.analysis.findings import Findings
+from mempattern.analysis.watch import Row, SoFar, Summary
 from mempattern.errors import UsageError
 from mempattern.quantities import (
     format_bandwidth,
@@ -20,9 +22,7 @@ from mempattern.quantities import (
     parse_duration,
 )
 from mempattern.report.heat import CELLS, Density, Strips, heat_level
-from mempattern.report.observations import Observations
 from mempattern.report.units import format_bytes, format_seconds, format_share
-from mempattern.report.watch import Row, SoFar, Summary
 
 if TYPE_CHECKING:
     from mempattern.migration.intensity import Intensity
@@ -118,13 +118,13 @@ def _strip(density: Density) -> str:
     return "".join(_RAMP[level] for level in heat_level(density, len(_RAMP)))
 
 
-def distinct_text(observations: Observations) -> str:
+def distinct_text(findings: Findings) -> str:
     """D(t) on one line."""
     points = [
         f"{windows.pages:.0f} in {format_seconds(windows.window_s)}"
-        for windows in observations.some_windows()
+        for windows in findings.some_windows()
     ]
-    none = "every interval lost pages" if len(observations.observed) else "no interval yet"
+    none = "every interval lost pages" if len(findings.observed) else "no interval yet"
     return ", ".join(points) or none
 
 
@@ -148,7 +148,7 @@ def summary_lines(summary: Summary) -> list[str]:
         f"dirtied      {s.total.dirty_pages} pages summed over the intervals, "
         f"{format_share(s.total.redirtied_pages, s.total.dirty_pages)} of them "
         "dirty in the interval before",
-        f"D(t)         distinct pages: {distinct_text(s.observations)} (means)",
+        f"D(t)         distinct pages: {distinct_text(s.findings)} (means)",
         f"peak         {format_bytes(s.peak_dirty_bytes_per_s)}/s "
         f"over {format_seconds(s.peak_duration_s)}",
         f"hot          {s.hot_pages} pages dirty in at least {s.hot_at_least} "
@@ -160,7 +160,7 @@ def summary_lines(summary: Summary) -> list[str]:
             f"{group.write_rate:.0f} pages/s, {group.touched} pages touched, "
             f"active in {group.active_intervals} intervals"
         )
-    lines.append(f"pattern      {s.observations.pattern.sentence}")
+    lines.append(f"pattern      {s.findings.pattern.sentence}")
     lines += _migration_lines(s)
     lines += _verdict_lines(s)
     stopped = s.target.attach_s
@@ -197,7 +197,7 @@ def _migration_lines(summary: Summary) -> list[str]:
 
 def _verdict_lines(summary: Summary) -> list[str]:
     """Of what can migrate: would it, under which assumption, and what to do."""
-    found = summary.observations.intensity
+    found = summary.findings.intensity
     if found is None:
         return []
     return [

@@ -20,7 +20,7 @@ from mempattern._closing import close_in_children
 from mempattern._native import ffi, lib
 from mempattern.errors import ClosedError, QMPError, StreamEnded, StreamError
 from mempattern.interval import Bitmap, Interval, Provenance
-from mempattern.qemu.stream import OutgoingStream
+from mempattern.monitor.stream import OutgoingStream
 from mempattern.regions import PAGE_BYTES, Region
 from mempattern.sources.base import Source
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mempattern import Interval, Provenance, Region
-from mempattern.migration.watched import Watched
+from mempattern.migration.recent import RecentIntervals
 
 MOST = 40
 REGIONS = (Region("low", 130), Region("high", 1000))
@@ -27,28 +27,28 @@ def interval(number, seed):
 @given(seeds=st.lists(st.integers(0, 2**32), max_size=5), before=st.sampled_from([0, MOST]))
 def test_the_last_intervals_come_back_as_they_were(seeds, before):
     told = [interval(i, seed) for i, seed in enumerate([7] * before + seeds)]
-    watched = Watched(MOST)
+    recent = RecentIntervals(MOST)
     for one in told:
-        watched.add(one)
+        recent.add(one)
     told = told[-MOST:]
-    assert len(watched) == len(told)
-    for back, one in zip(watched, told, strict=True):
+    assert len(recent) == len(told)
+    for back, one in zip(recent, told, strict=True):
         assert (back.index, back.start_ns, back.end_ns) == (one.index, one.start_ns, one.end_ns)
         assert (back.regions, back.lost_pages) == (one.regions, one.lost_pages)
         for name, words in one.bitmaps.items():
             np.testing.assert_array_equal(back.bitmaps[name], words)
     if told:
-        last = watched[len(told) - 1].bitmaps["high"]
+        last = recent[len(told) - 1].bitmaps["high"]
         np.testing.assert_array_equal(last, told[-1].bitmaps["high"])
 
 
 def test_the_last_ones_that_cover_a_time():
     """Ten nanoseconds each."""
-    watched = Watched(4)
-    assert watched.lately(1e-9) is None
+    recent = RecentIntervals(4)
+    assert recent.lately(1e-9) is None
     for number in range(9):
-        watched.add(interval(number, number))
+        recent.add(interval(number, number))
     for duration_ns, first in [(1, 8), (10, 8), (11, 7), (40, 5)]:
-        lately = watched.lately(duration_ns * 1e-9)
+        lately = recent.lately(duration_ns * 1e-9)
         assert [one.index for one in lately] == list(range(first, 9))
-    assert watched.lately(41e-9) is None
+    assert recent.lately(41e-9) is None

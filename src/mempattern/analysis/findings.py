@@ -23,7 +23,7 @@ _POINTS = 5
 
 
 @dataclass(frozen=True)  # without slots, which have no room for the verdict
-class Observations:
+class Findings:
     """Nothing in it changes any more, so that any thread may ask for the verdict."""
 
     windows: tuple[Windows, ...]

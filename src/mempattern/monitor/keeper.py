@@ -10,16 +10,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import sys
 
-from mempattern.qemu.stream import CANCEL, READY, put_back
+from mempattern.monitor.stream import CANCEL, READY, put_back
 
 
 def main() -> bool:
     """Whether something was not put back."""
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):  # a whole service is told to end
-        signal.signal(number, signal.SIG_IGN)
     _say(READY)
     task = sys.stdin.readline()
     if not task.endswith("\n"):  # refused, or killed before anything was changed

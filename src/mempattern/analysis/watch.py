@@ -11,14 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from mempattern import kernels
+from mempattern.analysis.findings import BANDWIDTH_BPS, DOWNTIME_LIMIT_S, Findings
+from mempattern.analysis.reservoir import Reservoir
+from mempattern.analysis.target import UNKNOWN, Target
 from mempattern.bitmaps import Seen
 from mempattern.distinct import DistinctPages
 from mempattern.history import DirtyHistory
 from mempattern.interval import Interval, Provenance
 from mempattern.regions import GROUP_PAGES, Region
-from mempattern.report.observations import BANDWIDTH_BPS, DOWNTIME_LIMIT_S, Observations
-from mempattern.report.reservoir import Reservoir
-from mempattern.report.target import UNKNOWN, Target
 from mempattern.stats import GroupStats
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class Summary:
     total: Totals
     by_region: dict[str, Totals]
     so_far: SoFar
-    observations: Observations
+    findings: Findings
     peak_dirty_bytes_per_s: float
     peak_duration_s: float
     """Length of the interval with the peak: a rate without its window says little."""
@@ -267,7 +267,7 @@ class Watch:
             dropped=self.dropped,
         )
 
-    def observations(self) -> Observations:
+    def findings(self) -> Findings:
         """It takes some milliseconds, and the verdict is not among them."""
         from mempattern.migration.observed import Observed  # noqa: PLC0415
         from mempattern.migration.zeros import count_zeros  # noqa: PLC0415
@@ -276,7 +276,7 @@ class Watch:
         same_size = len({region.page_bytes for region in self.regions}) == 1
         span_ns = self._end_ns - self._first_ns if self._first_ns is not None else 0
         durations_s, dirty_pages, _ = self._intervals.columns()
-        return Observations(
+        return Findings(
             windows=self.distinct.windows(),
             curve=self.distinct.curve() if same_size and self.distinct.n_intervals else None,
             pattern=self.detector.pattern(),
@@ -327,7 +327,7 @@ class Watch:
                 region.name: self._by_region.get(region.name, Totals()) for region in self.regions
             },
             so_far=self._so_far(),
-            observations=self.observations(),
+            findings=self.findings(),
             peak_dirty_bytes_per_s=self._peak[0],
             peak_duration_s=self._peak[1],
             hot_pages=sum(int(np.bitwise_count(words).sum(dtype=int)) for words in hot.values()),

@@ -31,7 +31,7 @@ def merged(before: Interval, last: Interval) -> Interval:
     )  # fmt: skip
 
 
-class Watching:
+class Tracer:
     """Collects from a source, in a thread, until that ends or fails; writes a trace of it.
 
     `told` is called with each interval, in the event loop.

@@ -23,7 +23,7 @@ def check_output(path: Path, force: bool) -> None:
         raise Unwritable(f"{path} cannot be written: there is no directory {path.parent}")
 
 
-class Recording(Closing):
+class TraceFile(Closing):
     """A trace file, or none if `path` is None. Raises `Unwritable`; what fails later raises nothing
     and is kept in `failure`, so that the summary can be shown.
     """

@@ -13,7 +13,7 @@ from mempattern.interval import Interval, Provenance
 from mempattern.regions import Region
 
 
-class Watched:
+class RecentIntervals:
     """The last `most` intervals. Only their words that are not empty are kept: most of a VM is
     clean."""
 

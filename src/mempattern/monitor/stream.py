@@ -2,7 +2,7 @@
 
 What was changed in QEMU must be put back also when this process is killed. So a child of it, the
 keeper (`keeper.py`), is told what to put back before anything is changed, and does it once its
-standard input ends, which no forked child may hold open.
+standard input ends.
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ import json
 import os
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from mempattern._closing import close_in_children
+from mempattern._survivor import start_survivor
 from mempattern.errors import QMPError
-from mempattern.qemu.qmp import QMP
-from mempattern.qemu.replies import as_object, capabilities_of, parameters_of
+from mempattern.monitor.qmp import QMP
+from mempattern.monitor.replies import as_object, capabilities_of, parameters_of
 
 _FILE = "mempattern-stream"
 READY, CANCEL = "ready\n", "cancel\n"
@@ -183,16 +182,8 @@ def _is_gone(pid: int) -> bool:
 
 def _start_keeper() -> subprocess.Popen[str]:
     """Raises `QMPError` if it does not come up."""
-    keeper = subprocess.Popen(
-        [sys.executable, "-m", "mempattern.qemu.keeper"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,  # a Ctrl-C at the terminal is not for it
-    )
-    assert keeper.stdin is not None
+    keeper = start_survivor(["-m", "mempattern.monitor.keeper"], stdout=subprocess.PIPE)
     assert keeper.stdout is not None
-    close_in_children(keeper.stdin)
     if keeper.stdout.readline() != READY:
         keeper.communicate()
         raise QMPError("the process that would put QEMU's settings back could not be started")
