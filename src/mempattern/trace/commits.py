@@ -179,7 +179,7 @@ class Commits:
             dirty = count_dirty(words, region)
             version = self._version(database, region, position)
             run("insert into bitmap values (?, ?, ?, ?)",
-                (position, version, dirty, self._packer.pack(words)))  # fmt: skip
+                (position, version, dirty, self._packer.pack_counted(words, dirty)))  # fmt: skip
             dirty_pages += dirty
         run("insert into interval values (?, ?, ?, ?, ?, ?, ?)",
             (position, interval.index, interval.start_ns, interval.end_ns,
