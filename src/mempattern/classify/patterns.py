@@ -71,7 +71,7 @@ class PatternDetector:
             self._follow()
         if interval.regions is not self._regions and interval.regions != self._regions:
             raise RegionError("the interval has other regions than the statistics; give it to both")
-        total = np.zeros(_COUNTS, np.int64)
+        rows = [(0,) * _COUNTS]
         for name, seen in stats.active.items():
             groups = stats.groups(name)
             part = self._parts.get(name)
@@ -85,9 +85,9 @@ class PatternDetector:
                 seen.runs,
             )
             part.series.put(index, row)
-            total += row
+            rows.append(row)
             part.sample.observe(index, interval.bitmaps[name], groups.dirty, seen.active_groups)
-        self._series.put(index, tuple(total.tolist()))
+        self._series.put(index, tuple(map(sum, zip(*rows, strict=True))))
         self._times.put(index, (interval.start_ns, interval.end_ns, interval.lost_pages))
         self.n_intervals += 1
 

@@ -71,9 +71,9 @@ class PageSample:
         base = region.address // (region.page_bytes * self._group_pages)
         numbers = np.arange(base, base + region.n_groups(self._group_pages), dtype=np.uint64)
         self._hash_of = _hash(numbers, zlib.crc32(region.name.encode()))
-        n_first = min(_LOOKED_UP, self._hash_of.size)
-        first = np.argpartition(self._hash_of, n_first - 1)[:n_first]
-        self._order = first[np.argsort(self._hash_of[first])]
+        if self._hash_of.size > _LOOKED_UP:
+            first = np.argpartition(self._hash_of, _LOOKED_UP - 1)[:_LOOKED_UP]
+            self._order = first[np.argsort(self._hash_of[first])]
         self._aim(groups)
 
     def _aim(self, groups: npt.NDArray[np.int64]) -> None:
@@ -120,7 +120,7 @@ class PageSample:
         active = self._active(dirty, active_groups)
         new = np.sort(active[(self._hash_of[active] < self._limit) & ~self._is_sampled[active]])
         alive = (self._past.max(axis=1) > 0) | (dirty[self._groups] > 0)  # faster than any()
-        few = alive.sum() + new.size < self._most // 2 and self._limit < 1
+        few = self._limit < 1 and alive.sum() + new.size < self._most // 2
         if new.size == 0 and alive.all() and not few:
             return
         groups = np.concatenate([self._groups[alive], new])
