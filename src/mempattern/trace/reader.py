@@ -100,10 +100,9 @@ class TraceReader(Closing):
             raise ValueError(f"its last interval has the number {last!r}")
         self._n_intervals = 0 if last is None else last + 1
         self.dropped = self._read_dropped()
-        longest = max(most_bytes(region) for region in self._versions.newest()) + _ROW_BYTES
-        self._database.setlimit(
-            sqlite3.SQLITE_LIMIT_LENGTH, min(max(longest, schema.MOST_TEXT), (1 << 31) - 1)
-        )
+        self._longest_blob = max(most_bytes(region) for region in self._versions.newest())
+        longest = max(self._longest_blob + _ROW_BYTES, schema.MOST_TEXT)
+        self._database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, min(longest, (1 << 31) - 1))
         run("commit")
         self._closed = False
 
@@ -199,7 +198,7 @@ class TraceReader(Closing):
     ) -> tuple[dict[str, Bitmap], int]:
         """By name, and the dirty pages of all. The index may be damaged, and lead to others."""
         one_each = f"it has not one bitmap for each of its {len(by_row)} regions"
-        rows = self._database.execute(_BITMAPS, (max(map(most_bytes, by_row.values())), position))
+        rows = self._database.execute(_BITMAPS, (self._longest_blob, position))
         bitmaps: dict[str, Bitmap] = {}
         n_dirty = 0
         for row, region in by_row.items():
