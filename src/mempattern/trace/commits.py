@@ -197,7 +197,7 @@ class Commits:
     def _version(self, database: sqlite3.Connection, region: Region, position: int) -> int:
         """The row of the region as it is now, added if it came or grew since."""
         number, first_interval, was = self._versions.get(region.name, (0, -1, None))
-        if was != region:
+        if was is not region and was != region:
             if first_interval != position:  # or it grew before there was any interval
                 number = self._n_versions
                 if number >= MOST_VERSIONS:
