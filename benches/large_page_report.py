@@ -39,8 +39,10 @@ what is dirty.
 
 At most {peak}. After each tenth of the intervals, in MiB: {memory}.
 From the second tenth to the last it grew by {grown}. The cells take 64 KiB a column, of which there
-are 2000 at most: 125 MiB. What the rest belongs to was not taken apart: the job touches new memory
-every day, which the statistics, the history and each length of windows then back.
+are 2000 at most: 125 MiB. Most of the rest is the C core's. For a guest of 1024 GiB it reserves
+46 MiB for each length of windows, of which 10,000 intervals complete 26 and begin two more, 514 MiB
+for the history of 16 intervals, and 56 MiB for the statistics. All that lies in huge pages, so that
+a dirty page backs 2 MiB of each; and the job touches new memory every day.
 
 ## Files
 

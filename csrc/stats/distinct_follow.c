@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Distinct pages by window, of regions that grow. */
 #include <errno.h>
+#include <stdlib.h>
 
 #include "distinct.h"
 
@@ -51,27 +52,36 @@ static void copy_length(const mpat_distinct *d, const struct length *from, const
     }
 }
 
-static int check_origins(const mpat_distinct *d, const uint64_t *region_pages, size_t n_regions,
-                         const mpat_origin *origins)
+/* is_taken: one for each old region, zero. */
+static int mark_origins(const mpat_distinct *d, const uint64_t *region_pages, size_t n_regions,
+                        const mpat_origin *origins, unsigned char *is_taken)
 {
     size_t n_old = 0;
-    if (mpat_regions_check(region_pages, n_regions) || origins == NULL)
-        return -EINVAL;
     for (size_t r = 0; r < n_regions; r++) {
         int64_t old = origins[r].region;
         if (old == -1)
             continue;
-        if (old < -1 || old >= (int64_t)d->n_regions ||
+        if (old < -1 || old >= (int64_t)d->n_regions || is_taken[old] ||
             mpat_origin_check(&origins[r], d->region_pages[old], region_pages[r],
                               d->group_words * 64))
             return -EINVAL;
-        for (size_t s = 0; s < r; s++) {
-            if (origins[s].region == old)
-                return -EINVAL;
-        }
+        is_taken[old] = 1;
         n_old++;
     }
     return n_old == d->n_regions ? 0 : -EINVAL;
+}
+
+static int check_origins(const mpat_distinct *d, const uint64_t *region_pages, size_t n_regions,
+                         const mpat_origin *origins)
+{
+    if (mpat_regions_check(region_pages, n_regions) || origins == NULL)
+        return -EINVAL;
+    unsigned char *is_taken = calloc(d->n_regions, 1);
+    if (is_taken == NULL)
+        return -ENOMEM;
+    int err = mark_origins(d, region_pages, n_regions, origins, is_taken);
+    free(is_taken);
+    return err;
 }
 
 /* Between enter and leave. */
@@ -103,11 +113,14 @@ static int succeed(mpat_distinct *d, const uint64_t *region_pages, size_t n_regi
 int mpat_distinct_follow(mpat_distinct *distinct, const uint64_t *region_pages, size_t n_regions,
                          const mpat_origin *origins, mpat_distinct **out)
 {
-    if (distinct == NULL || out == NULL || check_origins(distinct, region_pages, n_regions, origins))
+    if (distinct == NULL || out == NULL)
         return -EINVAL;
+    int err = check_origins(distinct, region_pages, n_regions, origins);
+    if (err)
+        return err;
     if (!mpat_busy_enter(&distinct->busy))
         return -EBUSY;
-    int err = succeed(distinct, region_pages, n_regions, origins, out);
+    err = succeed(distinct, region_pages, n_regions, origins, out);
     mpat_busy_leave(&distinct->busy);
     return err;
 }

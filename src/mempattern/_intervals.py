@@ -23,15 +23,22 @@ def lend_all(
     Raises `RegionError` unless the mapping has exactly the regions' names, and an interval exactly
     the regions; `BitmapError`.
     """
-    if isinstance(bitmaps, Interval):
-        interval, bitmaps = bitmaps, bitmaps.bitmaps
-        if interval.regions != regions and set(interval.regions) != set(regions):
+    if not isinstance(bitmaps, Interval):
+        _check_names(bitmaps, regions, names)
+        return _lend(bitmaps, regions)
+    lent = bitmaps.lent
+    if lent is None or lent[0] is not regions:
+        if bitmaps.regions != regions and set(bitmaps.regions) != set(regions):
             raise RegionError(
-                f"the interval has other regions, {_named(interval.regions)}; "
+                f"the interval has other regions, {_named(bitmaps.regions)}; "
                 f"expected {_named(regions)}; unknown ones cannot be counted"
             )
-    else:
-        _check_names(bitmaps, regions, names)
+        lent = regions, *_lend(bitmaps.bitmaps, regions)
+        object.__setattr__(bitmaps, "lent", lent)  # it goes to several that have the same regions
+    return lent[1:]
+
+
+def _lend(bitmaps: Mapping[str, AnyBitmap], regions: tuple[Region, ...]) -> tuple[Any, list[Any]]:
     words = [as_words(bitmaps[region.name], region) for region in regions]
     lent = list(map(lend, words, regions))  # once no code of the caller's can run any more
     return ffi.new(_POINTERS, lent), lent

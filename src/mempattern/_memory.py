@@ -35,7 +35,7 @@ class _Lender:
         self.__array_interface__ = {
             "version": 3,
             "data": (address, True),
-            "typestr": np.dtype(dtype).str,
+            "typestr": dtype,
             "shape": (length,),
         }
 

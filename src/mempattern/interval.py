@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ from mempattern.regions import Region
 __all__ = ["AnyBitmap", "Bitmap", "Interval", "Provenance"]
 
 _MOST_NS = (1 << 63) - 1
+_UINT64 = np.dtype(np.uint64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,10 @@ class Interval:
     """0 if no page is known to be missing from the bitmaps, else a lower bound of how many."""
     collect_ns: int = 0
     """Time the collection itself took."""
+    lent: tuple[tuple[Region, ...], Any, list[Any]] | None = field(
+        init=False, default=None, repr=False
+    )
+    """For the C core: regions, and pointers to their bitmaps with what keeps these alive."""
 
     def __post_init__(self) -> None:
         for name in ("index", "start_ns", "end_ns", "lost_pages", "collect_ns"):
@@ -79,6 +85,13 @@ class Interval:
 
     def _read_only(self, region: Region) -> Bitmap:
         bitmap = self.bitmaps.get(region.name)
+        if (
+            type(bitmap) is np.ndarray  # the usual case by itself, for thousands of regions
+            and bitmap.dtype == _UINT64
+            and bitmap.shape == (region.n_words,)
+            and not bitmap.flags.writeable
+        ):
+            return bitmap
         if bitmap is None:
             raise RegionError(f"interval {self.index} has no bitmap of region {region.name!r}")
         array = np.asarray(bitmap)

@@ -127,18 +127,20 @@ def origins(
 
 
 def _pages_in_front(was: Region, now: Region, step_pages: int) -> int:
-    name, unit = f"region {now.name!r}", now.page_bytes
+    unit = now.page_bytes
     if unit != was.page_bytes:
-        raise RegionError(f"{name} must keep its pages of {was.page_bytes} bytes, not {unit}")
+        raise RegionError(
+            f"region {now.name!r} must keep its pages of {was.page_bytes} bytes, not {unit}"
+        )
     in_front = (was.address - now.address) // unit
     if in_front < 0 or in_front + was.n_pages > now.n_pages:
         raise RegionError(
-            f"{name} may only grow, and its {was.n_pages} pages from {was.address:#x} do not all "
-            f"lie in the {now.n_pages} from {now.address:#x}"
+            f"region {now.name!r} may only grow, and its {was.n_pages} pages from "
+            f"{was.address:#x} do not all lie in the {now.n_pages} from {now.address:#x}"
         )
     if in_front % step_pages:
         raise RegionError(
-            f"{name} has {in_front} pages in front of its old ones; it may grow there by "
-            f"multiples of {step_pages} pages only"
+            f"region {now.name!r} has {in_front} pages in front of its old ones; it may grow "
+            f"there by multiples of {step_pages} pages only"
         )
     return in_front

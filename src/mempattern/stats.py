@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -81,8 +82,10 @@ class _Held(NamedTuple):
 
     handle: Any
     regions: tuple[Region, ...]
+    numbers: dict[str, int]
     names: frozenset[str]
     groups: dict[str, Groups]
+    """Made when they are asked for: of thousands of regions few are written to."""
 
     @classmethod
     def own(cls, pointer: Any, regions: tuple[Region, ...], history: Any) -> _Held:
@@ -90,8 +93,8 @@ class _Held(NamedTuple):
             lib.mpat_stats_destroy(stats)
 
         handle = ffi.gc(pointer, destroy, lib.mpat_stats_bytes(pointer))
-        groups = {r.name: Groups(handle, number, r) for number, r in enumerate(regions)}
-        return cls(handle, regions, frozenset(groups), groups)
+        numbers = {region.name: number for number, region in enumerate(regions)}
+        return cls(handle, regions, numbers, frozenset(numbers), {})
 
 
 class GroupStats:
@@ -139,7 +142,7 @@ class GroupStats:
         self.n_intervals: int = 0
         """Intervals counted so far."""
         self._held = self._create(checked)
-        self._seen: dict[str, Seen] = {}
+        self._active: dict[str, Seen] = {}
 
     def _create(self, regions: tuple[Region, ...]) -> _Held:
         out = ffi.new("mpat_stats **")
@@ -187,9 +190,10 @@ class GroupStats:
         if result != 0:
             _check(result)
         self.n_intervals += 1
-        by_region = [Seen.of(one) for one in seen]
-        self._seen = dict(zip(held.groups, by_region, strict=True))
-        return by_region[0] if len(words) == 1 else _sum(by_region)
+        counts = np.frombuffer(ffi.buffer(seen), np.uint64).reshape(len(words), -1)
+        active = np.flatnonzero(counts[:, 0]).tolist()
+        self._active = {held.regions[number].name: Seen.of(seen[number]) for number in active}
+        return Seen(*counts.sum(axis=0).tolist())
 
     def follow(self, regions: Iterable[Region]) -> None:
         """Go on with these regions: larger ones, more of them, or in another order.
@@ -224,16 +228,27 @@ class GroupStats:
 
     def groups(self, region_name: str) -> Groups:
         """The region's arrays. Raises `RegionError` for a name that is not ours."""
+        held = self._held
         try:
-            return self._held.groups[region_name]
+            number = held.numbers[region_name]
         except (KeyError, TypeError):  # TypeError: it has no hash
             raise self._unknown(region_name) from None
+        groups = held.groups.get(region_name)
+        if groups is None:
+            groups = Groups(held.handle, number, held.regions[number])
+            groups = held.groups.setdefault(region_name, groups)
+        return groups
 
     def seen(self, region_name: str) -> Seen:
         """What the last interval did to one region. Raises `RegionError`."""
         if not isinstance(region_name, str) or region_name not in self._held.names:
             raise self._unknown(region_name)
-        return self._seen.get(region_name, _NOTHING)
+        return self._active.get(region_name, _NOTHING)
+
+    @property
+    def active(self) -> Mapping[str, Seen]:
+        """What the last interval did to each region that it dirtied, by name, in their order."""
+        return MappingProxyType(self._active)
 
     @property
     def n_bytes(self) -> int:
@@ -242,16 +257,6 @@ class GroupStats:
 
     def _unknown(self, region_name: str) -> RegionError:
         return RegionError(f"no region {region_name!r}; there are {sorted(self._held.names)}")
-
-
-def _sum(by_region: list[Seen]) -> Seen:
-    return Seen(
-        sum(seen.dirty_pages for seen in by_region),
-        sum(seen.redirtied_pages for seen in by_region),
-        sum(seen.fresh_pages for seen in by_region),
-        sum(seen.active_groups for seen in by_region),
-        sum(seen.runs for seen in by_region),
-    )
 
 
 def _check_history(history: DirtyHistory, regions: tuple[Region, ...]) -> None:

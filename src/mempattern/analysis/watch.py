@@ -214,9 +214,9 @@ class Watch:
         if self._first_ns is None:
             self._first_ns = interval.start_ns
         active = {
-            region.name: Activity(region, of_region, self.stats.groups(region.name).dirty.copy())
-            for region in self.regions
-            if (of_region := self.stats.seen(region.name)).dirty_pages
+            name: Activity(groups.region, of_region, groups.dirty.copy())
+            for name, of_region in self.stats.active.items()
+            for groups in (self.stats.groups(name),)
         }
         self._count(interval, seen, active)
         row = Row(
@@ -296,7 +296,7 @@ class Watch:
             zero_pages=count_zeros(
                 self.regions,
                 self.facts,
-                {region.name: self.stats.groups(region.name).touched for region in self.regions},
+                {name: self.stats.groups(name).touched for name in self._by_region},
                 self.group_pages,
             ),
             is_guest=self.target.is_guest or self.provenance.source.startswith("kvm-"),

@@ -72,14 +72,12 @@ class PatternDetector:
             self._follow()
         if interval.regions is not self._regions and interval.regions != self._regions:
             raise RegionError("the interval has other regions than the statistics; give it to both")
-        total = np.zeros(_COUNTS, np.int64)
-        for region in self._regions:
-            seen = stats.seen(region.name)
-            if not seen.dirty_pages:
-                continue
-            part = self._parts.get(region.name)
+        rows = [(0,) * _COUNTS]
+        for name, seen in stats.active.items():
+            groups = stats.groups(name)
+            part = self._parts.get(name)
             if part is None:
-                part = self._parts[region.name] = _Part(region, stats.group_pages)
+                part = self._parts[name] = _Part(groups.region, stats.group_pages)
             row = (
                 seen.dirty_pages,
                 seen.redirtied_pages,
@@ -88,10 +86,9 @@ class PatternDetector:
                 seen.runs,
             )
             part.series.put(index, row)
-            total += row
-            bitmap, dirty = interval.bitmaps[region.name], stats.groups(region.name).dirty
-            part.sample.observe(index, bitmap, dirty, seen.active_groups)
-        self._series.put(index, tuple(total.tolist()))
+            rows.append(row)
+            part.sample.observe(index, interval.bitmaps[name], groups.dirty, seen.active_groups)
+        self._series.put(index, tuple(map(sum, zip(*rows, strict=True))))
         self._times.put(index, (interval.start_ns, interval.end_ns, interval.lost_pages))
         self.n_intervals += 1
 

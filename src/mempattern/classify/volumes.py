@@ -25,14 +25,14 @@ class Volume:
     @classmethod
     def of(cls, stats: GroupStats, duration_s: float) -> Volume:
         """Of the interval that the statistics were last updated with."""
-        dirty = redirtied = active = still_active = memory = 0
-        for region in stats.regions:
-            seen = stats.seen(region.name)
-            dirty += seen.dirty_pages * region.page_bytes
-            redirtied += seen.redirtied_pages * region.page_bytes
+        dirty = redirtied = active = still_active = 0
+        for name, seen in stats.active.items():
+            groups = stats.groups(name)
+            dirty += seen.dirty_pages * groups.region.page_bytes
+            redirtied += seen.redirtied_pages * groups.region.page_bytes
             active += seen.active_groups
-            still_active += int(np.count_nonzero(stats.groups(region.name).streak > 1))
-            memory += region.n_pages * region.page_bytes
+            still_active += int(np.count_nonzero(groups.streak > 1))
+        memory = sum(region.n_pages * region.page_bytes for region in stats.regions)
         return cls(duration_s, dirty, redirtied, active, still_active, memory)
 
     @property

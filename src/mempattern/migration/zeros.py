@@ -50,7 +50,8 @@ def count_zeros(
     """How many pages hold only zeros, as the trace's facts tell; None if they do not.
 
     `touched[name]`, of shape (n_groups,), are the pages of each group of a region that were
-    written since. Those of a group are taken to be among its others, as far as there are any.
+    written since; without an entry, none was. Those of a group are taken to be among its others, as
+    far as there are any.
     """
     content = Content.from_meta(meta)
     counts = None if content is None else _parts(regions, content)
@@ -64,7 +65,7 @@ def count_zeros(
         n_groups = region.n_groups(group_pages)
         group_edges = np.minimum(np.arange(n_groups + 1) * group_pages, region.n_pages)
         of_group = np.diff(np.interp(group_edges, edges, nonzero))
-        n_zero += region.n_pages - float(np.maximum(of_group, touched[region.name]).sum())
+        n_zero += region.n_pages - float(np.maximum(of_group, touched.get(region.name, 0)).sum())
     return round(n_zero)
 
 

@@ -67,11 +67,9 @@ class GroupTable(Closing):
 
     def add(self, interval: Interval, stats: GroupStats) -> None:
         """The interval that the statistics were just updated with."""
-        for region in stats.regions:
-            if not stats.seen(region.name).dirty_pages:
-                continue
-            part = _columns(interval, stats.groups(region.name), stats.group_pages)
-            self._parts.append((np.int32(self._numbers[region.name]), *part))
+        for name in stats.active:
+            part = _columns(interval, stats.groups(name), stats.group_pages)
+            self._parts.append((np.int32(self._numbers[name]), *part))
             self._n_rows += len(part[-1])
         if self._n_rows >= _ENOUGH_ROWS:
             self._flush()

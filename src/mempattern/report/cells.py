@@ -125,9 +125,13 @@ class Cells:
 
     def heat_map(self) -> HeatMap:
         """What was counted up to now."""
-        base = np.array(self._counts).reshape(len(self._counts), self._offsets[-1]).T
-        starts = _merge(np.asarray(base.any(axis=1)), self._offsets)
-        dirty = np.add.reduceat(base, starts, axis=0)
+        written = np.zeros(self._offsets[-1], bool)
+        for counts in self._counts:  # one by one: a copy of all would be their memory once more
+            written |= counts > 0
+        starts = _merge(written, self._offsets)
+        dirty = np.empty((len(starts), len(self._counts)), np.uint64)
+        for column, counts in enumerate(self._counts):
+            dirty[:, column] = np.add.reduceat(counts, starts)
         return HeatMap(
             self._regions,
             self._group_pages,

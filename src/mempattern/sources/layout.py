@@ -72,6 +72,14 @@ class _Span:
     page_bytes: int
     number: int
     """Of its region."""
+    _region: Region | None = None
+
+    def region(self) -> Region:
+        """The same object until the span grows."""
+        n_pages, region = (self.end - self.start) // self.page_bytes, self._region
+        if region is None or region.address != self.start or region.n_pages != n_pages:
+            region = self._region = Region(self.name, n_pages, self.page_bytes, self.start)
+        return region
 
 
 def _start(span: _Span) -> int:
@@ -116,10 +124,7 @@ class Spans:
             spans[span.page_bytes].append(span)
         for mapping in followed:
             self._make_room(mapping, spans[mapping.page_bytes])
-        regions = tuple(
-            Region(s.name, (s.end - s.start) // s.page_bytes, s.page_bytes, s.start)
-            for s in self._spans
-        )
+        regions = tuple(span.region() for span in self._spans)
         placed = [part for m in followed for part in _parts(m, spans[m.page_bytes])]
         return regions, placed
 

@@ -13,6 +13,7 @@ import threading
 import time
 from abc import abstractmethod
 from collections.abc import Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from mempattern._memory import BitmapPool
 from mempattern._native import ffi, lib
 from mempattern._results import busy
 from mempattern.errors import ClosedError, ProcessEnded, ProcessError, UsageError
-from mempattern.interval import Interval, Provenance
+from mempattern.interval import Bitmap, Interval, Provenance
 from mempattern.regions import Region
 from mempattern.sources.base import Source
 from mempattern.sources.layout import Layout, Placed, writable_memory
@@ -37,6 +38,7 @@ _GRANULARITY = (
     "the kernel maps along with a written page (a large folio); pages that KSM merges count as "
     "well, and of a huge page that is new those that are not zero"
 )
+_LINE_WORDS = 8  # what the kernels work in, a line of the cache
 
 
 class ProcessSource(Source):
@@ -57,7 +59,7 @@ class ProcessSource(Source):
         """The mappings followed, as of the last collection, and where they lie in `regions`."""
         self._maps_text = ""
         self._parser = MapsParser(lambda: page_sizes(self.pid))
-        self._pools: dict[Region, BitmapPool] = {}
+        self._place_bitmaps()
         self.indices: Iterator[int] = itertools.count()
         """Numbers for the intervals to come, from 0."""
         self._lock = threading.Lock()
@@ -73,10 +75,26 @@ class ProcessSource(Source):
         self._maps_text = text
         if regions != self.regions:
             self.regions = regions
-            self._pools = {
-                region: self._pools.get(region) or BitmapPool(region.n_pages) for region in regions
-            }
+            self._bitmaps.close()
+            self._place_bitmaps()
         return True
+
+    def _place_bitmaps(self) -> None:
+        """One after another in the same memory: each by itself would be two mappings of ours."""
+        lines = (-(-region.n_words // _LINE_WORDS) for region in self.regions)
+        self._starts = [line * _LINE_WORDS for line in accumulate(lines, initial=0)]
+        self._bitmaps = BitmapPool(self._starts[-1] * 64)
+
+    def take_bitmaps(self) -> tuple[Any, list[Bitmap]]:
+        """Pointers for C to write to, one a region, and the read-only arrays of the same memory,
+        which is not cleared.
+        """
+        pointer, words = self._bitmaps.take()
+        placed = list(zip(self._starts, self.regions, strict=False))
+        return (
+            ffi.new("uint64_t *[]", [pointer + start for start, _ in placed]),
+            [words[start : start + region.n_words] for start, region in placed],
+        )
 
     def refuse_nothing(self) -> None:
         """Raises `ProcessError` if the process has no memory, or none that `layout` selects."""
@@ -190,7 +208,7 @@ class ProcessWrites(ProcessSource):
         return changed
 
     def collect_mapped(self, begin_ns: int) -> Interval:
-        taken = [self._pools[region].take() for region in self.regions]
+        pointers, arrays = self.take_bitmaps()
         out = ffi.new("mpat_process_collection *")
         fault = ffi.new("mpat_process_fault *")
         result = lib.mpat_process_collect(
@@ -198,8 +216,8 @@ class ProcessWrites(ProcessSource):
             self._mappings,
             len(self.placed),
             [region.n_pages for region in self.regions],
-            ffi.new("uint64_t *[]", [pointer for pointer, _ in taken]),
-            len(taken),
+            pointers,
+            len(arrays),
             out,
             fault,
         )
@@ -209,12 +227,11 @@ class ProcessWrites(ProcessSource):
             raise _explained(self.pid, -result, fault)
         self.huge_bytes += out.huge_bytes
         out.collect_ns = out.end_ns - begin_ns
-        return self.interval_of(next(self.indices), (array for _, array in taken), out)
+        return self.interval_of(next(self.indices), arrays, out)
 
     def let_go(self) -> None:
         self._handle = None  # with it go the userfaultfd and the protection
-        for pool in self._pools.values():
-            pool.close()
+        self._bitmaps.close()
 
 
 def _as_c(placed: Placed) -> dict[str, int]:

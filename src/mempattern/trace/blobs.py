@@ -6,8 +6,9 @@ import sys
 
 import numpy as np
 
-from mempattern._memory import BitmapPool
-from mempattern._native import ffi
+from mempattern._memory import BitmapPool, as_words, lend
+from mempattern._native import ffi, lib
+from mempattern._results import check
 from mempattern.interval import Bitmap
 from mempattern.regions import Region
 
@@ -26,6 +27,9 @@ _OPTIONS: dict[int, int] = {
 _FRAME_HEADER = 5  # bytes up to and with the frame header descriptor, RFC 8878, 3.1.1.1
 _HAS_CHECKSUM = 4
 _PIECE_BYTES = 64 << 10
+_MOST_CLEAN, _LONGEST_CLEAN = 4096, 4096
+"""Sizes of clean bitmaps whose blobs are remembered, and bytes of a blob: of 1 TiB it has 1047."""
+_SEEN = ffi.typeof("mpat_seen *")
 
 
 class Packer:
@@ -36,6 +40,13 @@ class Packer:
 
     def __init__(self) -> None:
         self._zstd = zstd.ZstdCompressor(options=_OPTIONS)
+        self._clean = _Clean()
+
+    def pack_counted(self, words: Bitmap, dirty_pages: int) -> bytes:
+        """The same blob as `pack`; of a clean region mostly without compressing anything."""
+        if not _is_clean(words, dirty_pages):
+            return self.pack(words)
+        return self._clean.blob(words.size) or self._clean.remember(words.size, self.pack(words))
 
     def pack(self, words: Bitmap) -> bytes:
         self._zstd.set_pledged_input_size(words.nbytes)  # which the frame states
@@ -59,6 +70,27 @@ class Unpacker:
     def __init__(self) -> None:
         self._pools: dict[str, tuple[int, BitmapPool]] = {}
         """Of each region, for as many pages as it had when it was read last."""
+        self._clean = _Clean()
+        self._zeros: Bitmap = np.zeros(0, np.uint64)
+
+    def unpack_counted(self, blob: bytes, region: Region) -> tuple[Bitmap, int]:
+        """The same bitmap as `unpack`, and its dirty pages; of a clean region like one before
+        without inflating or counting anything. Raises as `unpack`, and `KernelError`.
+        """
+        if blob == self._clean.blob(region.n_words):
+            return self._all_zero(region.n_words), 0
+        words = self.unpack(blob, region)
+        dirty_pages = count_dirty(words, region)
+        if _is_clean(words, dirty_pages):
+            self._clean.remember(region.n_words, blob)
+        return words, dirty_pages
+
+    def _all_zero(self, n_words: int) -> Bitmap:
+        """Part of one array for all, which is not backed by memory where it is large."""
+        if self._zeros.size < n_words:
+            self._zeros = np.zeros(n_words, np.uint64)
+            self._zeros.flags.writeable = False
+        return self._zeros[:n_words]
 
     def unpack(self, blob: bytes, region: Region) -> Bitmap:
         """Never takes more memory than the region's bitmap needs, whatever the blob claims.
@@ -111,7 +143,30 @@ class Unpacker:
 
 
 def count_dirty(words: Bitmap, region: Region) -> int:
-    """Pages whose bit is set; bits past the region's end do not count."""
-    padding = region.n_words * 64 - region.n_pages
-    beyond = int(words[-1]) >> (64 - padding)
-    return int(np.bitwise_count(words).sum(dtype=np.int64)) - beyond.bit_count()
+    """Pages whose bit is set; bits past the region's end do not count. Raises `KernelError`."""
+    counts = ffi.new(_SEEN)
+    lent = lend(as_words(words, region), region)
+    check(lib.mpat_bitmap_seen(lent, ffi.NULL, ffi.NULL, region.n_pages, counts))
+    return counts.dirty_pages
+
+
+def _is_clean(words: Bitmap, dirty_pages: int) -> bool:
+    """Whether all words are zero: the bits past the region's end, in the last one, too."""
+    return dirty_pages == 0 and not words[-1]
+
+
+class _Clean:
+    """The blobs of clean bitmaps, by their size in words."""
+
+    def __init__(self) -> None:
+        self._blobs: dict[int, bytes] = {}
+
+    def blob(self, n_words: int) -> bytes | None:
+        return self._blobs.get(n_words)
+
+    def remember(self, n_words: int, blob: bytes) -> bytes:
+        if len(blob) <= _LONGEST_CLEAN:
+            if len(self._blobs) >= _MOST_CLEAN:
+                self._blobs.clear()
+            self._blobs[n_words] = blob
+        return blob

@@ -179,7 +179,7 @@ class Commits:
             dirty = count_dirty(words, region)
             version = self._version(database, region, position)
             run("insert into bitmap values (?, ?, ?, ?)",
-                (position, version, dirty, self._packer.pack(words)))  # fmt: skip
+                (position, version, dirty, self._packer.pack_counted(words, dirty)))  # fmt: skip
             dirty_pages += dirty
         run("insert into interval values (?, ?, ?, ?, ?, ?, ?)",
             (position, interval.index, interval.start_ns, interval.end_ns,
@@ -197,7 +197,7 @@ class Commits:
     def _version(self, database: sqlite3.Connection, region: Region, position: int) -> int:
         """The row of the region as it is now, added if it came or grew since."""
         number, first_interval, was = self._versions.get(region.name, (0, -1, None))
-        if was != region:
+        if was is not region and was != region:
             if first_interval != position:  # or it grew before there was any interval
                 number = self._n_versions
                 if number >= MOST_VERSIONS:

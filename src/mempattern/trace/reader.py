@@ -18,7 +18,7 @@ from mempattern.errors import ClosedError, TraceError
 from mempattern.interval import Bitmap, Interval, Provenance
 from mempattern.regions import Region
 from mempattern.trace import schema
-from mempattern.trace.blobs import BlobError, Unpacker, count_dirty, most_bytes
+from mempattern.trace.blobs import BlobError, Unpacker, most_bytes
 from mempattern.trace.versions import Versions
 
 _MOST_STEPS = 100_000_000
@@ -37,6 +37,13 @@ _LIMITS = {
     sqlite3.SQLITE_LIMIT_WORKER_THREADS: 0,
 }
 """Of what our own tables and questions need (https://www.sqlite.org/security.html)."""
+_BITMAPS = (
+    "select one.interval, one.region, one.dirty_pages, "
+    "case when length(one.words) <= ? then one.words end "
+    "from bitmap as found cross join bitmap as one on one.rowid = found.rowid "
+    "where found.interval = ? order by found.region"
+)
+"""Of an interval, as the index has it; what each says of itself is read from the table."""
 _ROW_BYTES = 64
 """Of a row of `bitmap` beside its blob."""
 
@@ -93,10 +100,9 @@ class TraceReader(Closing):
             raise ValueError(f"its last interval has the number {last!r}")
         self._n_intervals = 0 if last is None else last + 1
         self.dropped = self._read_dropped()
-        longest = max(most_bytes(region) for region in self._versions.newest()) + _ROW_BYTES
-        self._database.setlimit(
-            sqlite3.SQLITE_LIMIT_LENGTH, min(max(longest, schema.MOST_TEXT), (1 << 31) - 1)
-        )
+        self._longest_blob = max(most_bytes(region) for region in self._versions.newest())
+        longest = max(self._longest_blob + _ROW_BYTES, schema.MOST_TEXT)
+        self._database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, min(longest, (1 << 31) - 1))
         run("commit")
         self._closed = False
 
@@ -191,33 +197,30 @@ class TraceReader(Closing):
         self, position: int, by_row: dict[int, Region]
     ) -> tuple[dict[str, Bitmap], int]:
         """By name, and the dirty pages of all. The index may be damaged, and lead to others."""
-        run = self._database.execute
-        found = run(
-            "select rowid from bitmap where interval = ? order by region", (position,)
-        ).fetchmany(len(by_row) + 1)
-        if len(found) != len(by_row):
-            raise ValueError(f"it has not one bitmap for each of its {len(by_row)} regions")
+        one_each = f"it has not one bitmap for each of its {len(by_row)} regions"
+        rows = self._database.execute(_BITMAPS, (self._longest_blob, position))
         bitmaps: dict[str, Bitmap] = {}
         n_dirty = 0
-        for (rowid,), (row, region) in zip(found, by_row.items(), strict=True):
-            interval_is, region_is, dirty, blob = run(
-                "select interval, region, dirty_pages, "
-                "case when length(words) <= ? then words end from bitmap where rowid = ?",
-                (most_bytes(region), rowid),
-            ).fetchone()
+        for row, region in by_row.items():
+            found = rows.fetchone()
+            if found is None:
+                raise ValueError(one_each)
+            interval_is, region_is, dirty, blob = found
             if (interval_is, region_is) != (position, row):
                 raise ValueError(f"region {region.name!r} has the bitmap of another")
-            if not isinstance(blob, bytes):
+            if not isinstance(blob, bytes) or len(blob) > most_bytes(region):
                 raise ValueError(
                     f"region {region.name!r} has no blob for a bitmap, or one larger than any of "
                     f"{region.n_pages} pages can be"
                 )
-            bitmaps[region.name] = words = self._unpacker.unpack(blob, region)
-            if count_dirty(words, region) != dirty:
+            bitmaps[region.name], n_pages = self._unpacker.unpack_counted(blob, region)
+            if n_pages != dirty:
                 raise ValueError(
                     f"region {region.name!r} has not the {dirty!r} dirty pages it says"
                 )
             n_dirty += dirty
+        if rows.fetchone() is not None:
+            raise ValueError(one_each)
         return bitmaps, n_dirty
 
     def close(self) -> None:
