@@ -14,7 +14,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 from mempattern._checks import whole_number
 from mempattern._memory import BitmapPool
@@ -42,7 +42,7 @@ _GRANULARITY = (
 class ProcessSource(Source):
     """What sources over another process share: its mappings, and the regions they lie in."""
 
-    def __init__(self, pid: int, layout: Layout | None, provenance: Provenance) -> None:
+    def __init__(self, pid: SupportsIndex, layout: Layout | None, provenance: Provenance) -> None:
         checked = whole_number(pid, 1, (1 << 31) - 1)
         if checked is None:
             raise UsageError(f"a process id is a positive whole number, not {pid!r}")
@@ -154,7 +154,9 @@ class ProcessWrites(ProcessSource):
     Source: Linux Documentation/admin-guide/mm/userfaultfd.rst, pagemap.rst.
     """
 
-    def __init__(self, pid: int, layout: Layout | None = None, *, split_thp: bool = True) -> None:
+    def __init__(
+        self, pid: SupportsIndex, layout: Layout | None = None, *, split_thp: bool = True
+    ) -> None:
         self._handle: Any = None
         self._mappings: Any = ffi.NULL
         provenance = Provenance("userfaultfd", BLIND_SPOTS, _GRANULARITY)
