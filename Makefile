@@ -27,7 +27,7 @@
 #   make lint    ruff, mypy and pyright
 #   make stub    write anew the stub of the C core, after a change of its headers
 #   make docs    the documentation into build/docs, and its doctests; make man writes the man pages
-#   make recordings   record anew what the pictures, the README and docs/migrate.md show (root; redis,
+#   make recordings   record anew what the pictures, the README and the pages of docs show (root; redis,
 #                QEMU and KVM); make pictures draws the pictures
 
 PYTHON ?= python3
@@ -246,6 +246,7 @@ recordings: $(VENV)/ready
 	$(BIN)/mempattern demo --record src/mempattern/sample/demo.mpt
 	docs/record_redis.sh
 	docs/record_guest.sh
+	docs/record_tutorial.sh
 	$(BIN)/python docs/record_migration.py
 
 wheel: $(VENV)/ready
