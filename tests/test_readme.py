@@ -109,6 +109,7 @@ def test_the_reproduction_is_that_of_the_results(monkeypatch):
         ("reproduce_report", "reproduce.jsonl", "reproduce"),
         ("growth_report", "growth.json", "growth"),
         ("large_page_report", "large-page.json", "report-results"),
+        ("patterns_report", "patterns.json", "patterns-results"),
     ],
 )
 def test_pages_of_results_are_what_their_scripts_make(script, results, document):
