@@ -16,7 +16,8 @@
 #                each other over them and the corpus
 #   make reproduce   migrate real guests under MP and its rivals (hours; root), into docs/reproduce.md
 #   make corpus      record again the guests and programs in benches/data/corpus (half an hour; root)
-#   make patterns    how well kinds of patterns are told (minutes), into docs/patterns-results.md
+#   make patterns    how well kinds of patterns are told (minutes), into docs/patterns-results.md; make curve
+#                tries D(t)'s bounds, for docs/statistics.md
 #   make fuzz    every fuzz target for FUZZ_S seconds (7); make fuzz-TARGET one of them (fuzz/run.py)
 #   make soak    hammer under ThreadSanitizer, then trace a busy process for SOAK_MIN minutes (60) and
 #                fuzz each target for FUZZ_S (400) beside it; what came of it goes into docs/abuse.md
@@ -37,7 +38,7 @@ BIN    := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: demo test test-c test-threads test-python bench bench-docs bench-compare growth large-page instructions \
-        slowdown migrations forecast validate evidence reproduce corpus patterns fuzz soak lint stub docs man pictures \
+        slowdown migrations forecast validate evidence reproduce corpus patterns curve fuzz soak lint stub docs man pictures \
         recordings clean headers install-c arm64 wheel portability
 
 demo: $(VENV)/ready
@@ -185,6 +186,9 @@ patterns: $(VENV)/ready
 	$(BIN)/python benches/patterns_choice.py benches/results/patterns.json
 	$(BIN)/python benches/patterns_report.py benches/results/patterns.json \
 	    > docs/patterns-results.md
+
+curve: $(VENV)/ready
+	$(BIN)/python benches/curve_trials.py benches/results/curve.json
 
 # libFuzzer is clang's; the targets in Python have it from atheris.
 FUZZ_S ?=
