@@ -61,6 +61,34 @@ def test_the_evidence_is_that_of_the_results(monkeypatch):
     ) in " ".join(REPLAY.split())
 
 
+def test_the_table_of_predict_is_what_the_command_prints(capsys):
+    page = (HERE / "docs/predict.md").read_text()
+    ((words, shown),) = re.findall(
+        r"```sh\nmempattern predict guest.mpt ([^\n]*)\n```\n\n```\n(.*?)\n\.\.\.\n```",
+        page,
+        re.DOTALL,
+    )
+    assert main(["predict", str(HERE / "docs/guest.mpt"), *words.split()]) == 0
+    printed = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert printed[: shown.count("\n") + 1] == shown.splitlines()
+
+
+def test_the_verdict_of_the_demo_is_what_the_command_prints(capsys, monkeypatch):
+    page = (HERE / "docs/trace-command.md").read_text()
+    (shown,) = re.findall(r"```\n\$ mempattern report demo.mpt\n(.*?)```", page, re.DOTALL)
+    monkeypatch.chdir(HERE / "src/mempattern/sample")
+    assert main(["report", "demo.mpt"]) == 0
+    assert shown in capsys.readouterr().out
+
+
+def test_what_mp_says_is_what_it_prints(capsys, monkeypatch):
+    page = (HERE / "docs/classify.md").read_text()
+    code, shown = re.findall(r"```python\n(.*?)```\n\n(    .*?)\n\n#", page, re.DOTALL)[0]
+    monkeypatch.chdir(HERE)
+    exec(code, {})
+    assert capsys.readouterr().out.split() == shown.split()
+
+
 def test_the_migration_is_the_recorded_one():
     command, _, said = (HERE / "docs/migration.txt").read_text().partition("\n")
     assert (
