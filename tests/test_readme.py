@@ -81,9 +81,10 @@ def test_the_verdict_of_the_demo_is_what_the_command_prints(capsys, monkeypatch)
     assert shown in capsys.readouterr().out
 
 
-def test_what_mp_says_is_what_it_prints(capsys, monkeypatch):
-    page = (HERE / "docs/classify.md").read_text()
-    code, shown = re.findall(r"```python\n(.*?)```\n\n(    .*?)\n\n#", page, re.DOTALL)[0]
+@pytest.mark.parametrize("document", ["classify", "patterns"])
+def test_what_is_said_is_what_the_example_prints(document, capsys, monkeypatch):
+    page = (HERE / f"docs/{document}.md").read_text()
+    code, shown = re.findall(r"```python\n(.*?)```\n\n(    .*?)\n\n[#A]", page, re.DOTALL)[0]
     monkeypatch.chdir(HERE)
     exec(code, {})
     assert capsys.readouterr().out.split() == shown.split()
