@@ -16,6 +16,8 @@
 #                each other over them and the corpus
 #   make reproduce   migrate real guests under MP and its rivals (hours; root), into docs/reproduce.md
 #   make corpus      record again the guests and programs in benches/data/corpus (half an hour; root)
+#   make patterns    how well kinds of patterns are told (minutes), into docs/patterns-results.md; make curve
+#                tries D(t)'s bounds, for docs/statistics.md
 #   make fuzz    every fuzz target for FUZZ_S seconds (7); make fuzz-TARGET one of them (fuzz/run.py)
 #   make soak    hammer under ThreadSanitizer, then trace a busy process for SOAK_MIN minutes (60) and
 #                fuzz each target for FUZZ_S (400) beside it; what came of it goes into docs/abuse.md
@@ -27,7 +29,7 @@
 #   make lint    ruff, mypy and pyright
 #   make stub    write anew the stub of the C core, after a change of its headers
 #   make docs    the documentation into build/docs, and its doctests; make man writes the man pages
-#   make recordings   record anew what the pictures, the README and docs/migrate.md show (root; redis,
+#   make recordings   record anew what the pictures, the README and the pages of docs show (root; redis,
 #                QEMU and KVM); make pictures draws the pictures
 
 PYTHON ?= python3
@@ -36,7 +38,7 @@ BIN    := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: demo test test-c test-threads test-python bench bench-docs bench-compare growth large-page instructions \
-        slowdown migrations forecast validate evidence reproduce corpus fuzz soak lint stub docs man pictures \
+        slowdown migrations forecast validate evidence reproduce corpus patterns curve fuzz soak lint stub docs man pictures \
         recordings clean headers install-c arm64 wheel portability
 
 demo: $(VENV)/ready
@@ -180,6 +182,14 @@ corpus: $(VENV)/ready
 	$(BIN)/python benches/corpus_table.py benches/data/corpus > build/corpus.md
 	mv build/corpus.md benches/data/corpus/README.md
 
+patterns: $(VENV)/ready
+	$(BIN)/python benches/patterns_choice.py benches/results/patterns.json
+	$(BIN)/python benches/patterns_report.py benches/results/patterns.json \
+	    > docs/patterns-results.md
+
+curve: $(VENV)/ready
+	$(BIN)/python benches/curve_trials.py benches/results/curve.json
+
 # libFuzzer is clang's; the targets in Python have it from atheris.
 FUZZ_S ?=
 fuzz: $(VENV)/ready | fuzzers
@@ -205,10 +215,13 @@ soak: $(VENV)/ready | fuzzers
 	$(BIN)/python benches/soak_report.py $(addprefix benches/results/,fuzz.json soak.json) \
 	    > docs/abuse.md
 
+# Tests give what is no argument on purpose.
 lint: $(VENV)/ready
 	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation -e '.[lint]'
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy \
-	&& $(BIN)/mypy --config-file benches/mypy.ini && $(BIN)/basedpyright
+	&& $(BIN)/mypy --config-file benches/mypy.ini \
+	&& $(BIN)/mypy --config-file benches/mypy.ini --disable-error-code arg-type tests \
+	&& $(BIN)/basedpyright
 	@mkdir -p build
 	@PYTHONPATH=src $(BIN)/basedpyright --verifytypes mempattern --ignoreexternal >build/types.txt \
 	|| { cat build/types.txt; exit 1; }
@@ -243,6 +256,7 @@ recordings: $(VENV)/ready
 	$(BIN)/mempattern demo --record src/mempattern/sample/demo.mpt
 	docs/record_redis.sh
 	docs/record_guest.sh
+	docs/record_tutorial.sh
 	$(BIN)/python docs/record_migration.py
 
 wheel: $(VENV)/ready

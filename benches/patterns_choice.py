@@ -1,11 +1,10 @@
 """How well the kinds of pattern are told, on workloads of the guest whose truth is known.
 
-python benches/patterns_choice.py design      what the thresholds were chosen on
-python benches/patterns_choice.py held-out    what they were judged on, once chosen
+python benches/patterns_choice.py RESULTS.json     (patterns_report.py makes the page of it)
 
-Prints the confusion matrix, how right verdicts of each confidence are, and how that depends on the
-number of intervals. Each case draws its pattern, its pages, rate, interval and number of intervals;
-the two sets draw from other seeds and have other sizes, strides and hot sets.
+Two sets: what the thresholds were chosen on (design), and what they were judged on once chosen
+(held-out), which draws from another seed and has other sizes, strides and hot sets. Each case draws
+its pattern, its pages, rate, interval and number of intervals. What is told wrongly is printed.
 
 The truth is the pattern, with these rules, made before any threshold was chosen:
 
@@ -20,11 +19,12 @@ The truth is the pattern, with these rules, made before any threshold was chosen
 
 from __future__ import annotations
 
+import json
 import sys
-from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -173,40 +173,31 @@ def outcomes(name: str) -> Iterator[tuple[Case, Kind, PatternDetector]]:
                 yield case, true, detector
 
 
-def main(name: str, *options: str) -> None:
-    matrix: Counter[tuple[Kind, Kind]] = Counter()
-    by_confidence, by_length, errors = defaultdict(list), defaultdict(list), []
+def told(name: str) -> Iterator[dict[str, Any]]:
     for case, true, detector in outcomes(name):
         said = detector.pattern()
-        right = said.kind is true
-        matrix[true, said.kind] += 1
-        n = len(case.durations_s)
-        by_length[n].append((right, said.kind is Kind.UNKNOWN))
-        if said.kind is not Kind.UNKNOWN:
-            by_confidence[min(9, int(said.confidence * 10))].append((said.confidence, right))
-        if right and said.period_s and case.period_s:
-            errors.append(abs(said.period_s / case.period_s - 1))
-        if "-v" in options and not right:
+        off = said.period_s and case.period_s and abs(said.period_s / case.period_s - 1)
+        yield {
+            "what": case.what,
+            "intervals": len(case.durations_s),
+            "truth": true,
+            "said": said.kind,
+            "confidence": round(said.confidence, 4),
+            "period_off": off and round(off, 4),
+        }
+        if said.kind is not true:
             _, steps, rate, _ = case.sources[0]
             size = getattr(steps, "n_pages", case.regions[0].n_pages)
-            print(f"{case.what}, {size} pages, {rate:.0f}/s, {n} of {case.durations_s[0]:.2g} s,"
-                  f" period {case.period_s}: {true} was called {said.sentence}")  # fmt: skip
-    kinds = [kind for kind in Kind if any(kind in pair for pair in matrix)]
-    print(f"\n{sum(matrix.values())} cases ({name}); rows: the truth, columns: the verdict\n")
-    print("| |" + "|".join(kinds) + "|\n|---|" + "---|" * len(kinds))
-    for true in kinds:
-        if any(matrix[true, said] for said in kinds):
-            print(f"| {true} |" + "|".join(str(matrix[true, said] or "") for said in kinds) + "|")
-    print("\n| confidence | verdicts | mean confidence | right |\n|---|---|---|---|")
-    for tenth, verdicts in sorted(by_confidence.items()):
-        confidences, rights = zip(*verdicts, strict=True)
-        print(f"| {tenth / 10:.1f} to {tenth / 10 + 0.1:.1f} | {len(verdicts)} "
-              f"| {np.mean(confidences):.2f} | {np.mean(rights):.2f} |")  # fmt: skip
-    print("\n| intervals | cases | right | unknown | wrong |\n|---|---|---|---|---|")
-    for n, cases in sorted(by_length.items()):
-        right, unknown = np.mean(cases, axis=0)
-        print(f"| {n} | {len(cases)} | {right:.0%} | {unknown:.0%} | {1 - right - unknown:.0%} |")
-    print(f"\nError of the period: median {np.median(errors):.1%}, at most {np.max(errors):.1%}")
+            print(f"{case.what}, {size} pages, {rate:.0f}/s, {len(case.durations_s)} of "
+                  f"{case.durations_s[0]:.2g} s: {true} was called {said.sentence}")  # fmt: skip
+
+
+def main(results: str) -> None:
+    cases = {name: list(told(name)) for name in SETS}
+    lines = ",\n".join(
+        f'"{name}": [\n' + ",\n".join(map(json.dumps, rows)) + "]" for name, rows in cases.items()
+    )
+    Path(results).write_text(f"{{{lines}}}\n")
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ class Target:
 
 # ---- the process's side -----------------------------------------------------------------------
 
-_maps = {}
+_maps: dict[str, mmap.mmap] = {}
 _counter = itertools.cycle(range(1, 251))
 
 

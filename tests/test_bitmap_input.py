@@ -316,6 +316,13 @@ def test_whole_numbers_of_numpy_are_whole_numbers():
     assert (region.n_words, region.page_bytes) == (16, 4096)
     stats = GroupStats([region], np.int32(64))
     assert stats.update({"ram": WORDS}, np.float32(1)) == EXPECTED
+    assert type(Region("ram", np.array(5)).n_pages) is int
+
+
+@pytest.mark.parametrize("n", [np.True_, np.float64(5), np.array([5]), np.array([5, 6])])
+def test_what_is_no_whole_number_of_numpy(n):
+    with pytest.raises(RegionError, match="n_pages must be a whole number"):
+        Region("ram", n)
 
 
 @pytest.mark.parametrize("make", [GroupStats, DirtyHistory])

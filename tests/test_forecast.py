@@ -427,6 +427,9 @@ def test_no_number_of_zero_pages(zero):
 def test_a_number_of_zero_pages_of_numpy():
     recording = record(idle(PAGES, 10))
     assert foresee(recording, zero=np.int64(500)) == foresee(recording, zero=500)
+    curve = curve_of(0.5 / PAGE_S)
+    of_numpy = foresee(curve, n_pages=np.int64(PAGES), zero=np.int64(500))
+    assert of_numpy == foresee(curve, n_pages=PAGES, zero=500)
 
 
 @pytest.mark.parametrize("name", ["bandwidth_Bps", "downtime_limit_s", "ceiling_s", "patience_s"])

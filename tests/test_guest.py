@@ -1,7 +1,6 @@
 """The guest writes exactly the pages that its Python model says, in the micro VM and in QEMU."""
 
 import faulthandler
-import importlib.util
 import os
 import signal
 import threading
@@ -14,16 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from guest_in_qemu import dump_memory, qemu_guest, wait_for
+from guest_program import guest_model
 
 from mempattern import Region
 from mempattern.errors import GuestError, KVMError, RegionError, UsageError
 from mempattern.microvm import PATTERNS, MicroVM, Workload
-
-_spec = importlib.util.spec_from_file_location(
-    "guest_model", Path(__file__).parent.parent / "csrc/guest/model.py"
-)
-guest_model = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(guest_model)
 
 RAM = (Region("a", 700), Region("b", 333))
 N_PAGES = 1033

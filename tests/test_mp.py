@@ -1,12 +1,11 @@
 """MP against iterations worked out by hand, and against stock QEMU's loop played on real pages."""
 
-import importlib.util
 import math
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import pytest
+from guest_program import guest_model
 from hypothesis import given
 from hypothesis import strategies as st
 from model import to_words
@@ -14,12 +13,6 @@ from model import to_words
 from mempattern import GroupStats, Interval, Provenance, Region, errors
 from mempattern.classify import MP
 from mempattern.classify.passes import Curve, Point, StockRule
-
-_spec = importlib.util.spec_from_file_location(
-    "guest_model", Path(__file__).parent.parent / "csrc/guest/model.py"
-)
-guest_model = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(guest_model)
 
 SLICE_S = 0.05
 RAM = Region("ram", 16384)

@@ -42,7 +42,7 @@ def test_it_has_the_constants_with_their_values():
     assert stubbed == {name: getattr(lib, name) for name in dir(lib) if name not in FUNCTIONS}
 
 
-@pytest.mark.parametrize("name", ffi.list_types()[1])
+@pytest.mark.parametrize("name", ffi.list_types()[1])  # type: ignore[attr-defined]
 def test_a_struct_has_the_fields_of_the_c_one(name):
     stubbed = [node.target.id for node in _stubbed(name, ast.AnnAssign)]
     try:

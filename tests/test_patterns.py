@@ -1,12 +1,11 @@
 """The kinds of pattern, on what the guest's model writes and on cases made by hand."""
 
-import importlib.util
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import pytest
+from guest_program import guest_model
 from guest_steps import TRUTH, Phased, Steps
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,12 +14,6 @@ from model import KINDS, make_pages, to_words
 from mempattern import GroupStats, Interval, Provenance, Region, errors
 from mempattern.classify import Kind, Pattern, PatternDetector
 from mempattern.microvm import MicroVM, Workload
-
-_spec = importlib.util.spec_from_file_location(
-    "guest_model", Path(__file__).parent.parent / "csrc/guest/model.py"
-)
-guest_model = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(guest_model)
 
 NS = 10**9
 

@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ GIB = 1 << 30
 
 # ---- a monitor that says what we like -----------------------------------------------------------
 
-GREETING = {"QMP": {"version": {}, "capabilities": []}}
+GREETING: dict[str, Any] = {"QMP": {"version": {}, "capabilities": []}}
 
 
 @contextmanager

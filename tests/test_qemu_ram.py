@@ -1,7 +1,6 @@
 """Guest RAM is where we say: the guest's own counters and QEMU's monitor are the witnesses."""
 
 import errno
-import importlib.util
 import os
 import re
 import signal
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from guest_in_qemu import dump_memory, qemu_guest, wait_for
+from guest_program import guest_model
 
 from mempattern.errors import ProcessError, QMPError
 from mempattern.monitor.qmp import QMP
@@ -23,12 +23,6 @@ from mempattern.qemu.ram import guest_ram_blocks, is_qemu
 
 MIB = 1 << 20
 GIB = 1 << 30
-
-_spec = importlib.util.spec_from_file_location(
-    "guest_model", Path(__file__).parent.parent / "csrc/guest/model.py"
-)
-guest_model = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(guest_model)
 
 # ---- against real QEMU --------------------------------------------------------------------------
 

@@ -1,15 +1,14 @@
 """A QEMU guest traced from outside: exact, in guest-physical pages, and while it migrates."""
 
-import importlib.util
 import itertools
 import os
 import time
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import pytest
 from guest_in_qemu import qemu_guest, wait_for
+from guest_program import guest_model
 
 from mempattern.errors import QMPError
 from mempattern.monitor.qmp import QMP
@@ -21,12 +20,6 @@ pytestmark = pytest.mark.usefixtures("qemu", "uffd")
 
 MIB = 1 << 20
 START = 16 * MIB // 4096  # page of the guest program's first page
-
-_spec = importlib.util.spec_from_file_location(
-    "guest_model", Path(__file__).parent.parent / "csrc/guest/model.py"
-)
-guest_model = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(guest_model)
 
 accels = pytest.mark.parametrize("accel", ["tcg", "kvm"])
 

@@ -10,6 +10,7 @@ from statistics import median
 import pytest
 
 from mempattern.cli.main import main
+from mempattern.trace import TraceReader
 
 HERE = Path(__file__).parent.parent
 README = (HERE / "README.md").read_text()
@@ -60,6 +61,35 @@ def test_the_evidence_is_that_of_the_results(monkeypatch):
     ) in " ".join(REPLAY.split())
 
 
+def test_the_table_of_predict_is_what_the_command_prints(capsys):
+    page = (HERE / "docs/predict.md").read_text()
+    ((words, shown),) = re.findall(
+        r"```sh\nmempattern predict guest.mpt ([^\n]*)\n```\n\n```\n(.*?)\n\.\.\.\n```",
+        page,
+        re.DOTALL,
+    )
+    assert main(["predict", str(HERE / "docs/guest.mpt"), *words.split()]) == 0
+    printed = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert printed[: shown.count("\n") + 1] == shown.splitlines()
+
+
+def test_the_verdict_of_the_demo_is_what_the_command_prints(capsys, monkeypatch):
+    page = (HERE / "docs/trace-command.md").read_text()
+    (shown,) = re.findall(r"```\n\$ mempattern report demo.mpt\n(.*?)```", page, re.DOTALL)
+    monkeypatch.chdir(HERE / "src/mempattern/sample")
+    assert main(["report", "demo.mpt"]) == 0
+    assert shown in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("document", ["classify", "patterns"])
+def test_what_is_said_is_what_the_example_prints(document, capsys, monkeypatch):
+    page = (HERE / f"docs/{document}.md").read_text()
+    code, shown = re.findall(r"```python\n(.*?)```\n\n(    .*?)\n\n[#A]", page, re.DOTALL)[0]
+    monkeypatch.chdir(HERE)
+    exec(code, {})
+    assert capsys.readouterr().out.split() == shown.split()
+
+
 def test_the_migration_is_the_recorded_one():
     command, _, said = (HERE / "docs/migration.txt").read_text().partition("\n")
     assert (
@@ -100,6 +130,12 @@ def test_the_reproduction_is_that_of_the_results(monkeypatch):
     ) in " ".join(README.split())
 
 
+def output(*command):
+    return subprocess.run(
+        [sys.executable, *command], cwd=HERE, check=True, capture_output=True, text=True
+    ).stdout
+
+
 @pytest.mark.parametrize(
     ("script", "results", "document"),
     [
@@ -109,12 +145,25 @@ def test_the_reproduction_is_that_of_the_results(monkeypatch):
         ("reproduce_report", "reproduce.jsonl", "reproduce"),
         ("growth_report", "growth.json", "growth"),
         ("large_page_report", "large-page.json", "report-results"),
+        ("slowdown_table", "slowdown.json", "tracing-cost"),
+        ("patterns_report", "patterns.json", "patterns-results"),
     ],
 )
 def test_pages_of_results_are_what_their_scripts_make(script, results, document):
-    command = [sys.executable, f"benches/{script}.py", f"benches/results/{results}"]
-    made = subprocess.run(command, cwd=HERE, check=True, capture_output=True, text=True).stdout
+    made = output(f"benches/{script}.py", f"benches/results/{results}")
     assert made == (HERE / f"docs/{document}.md").read_text()
+
+
+def test_the_benchmarks_are_what_their_scripts_make():
+    results = [f"benches/results/{name}.json" for name in ("foundation", "verdicts", "replays")]
+    table = output("benches/table.py", *results)
+    peers = output("benches/peers_table.py", "benches/results/peers.json")
+    assert table + peers == (HERE / "docs/benchmarks.md").read_text()
+
+
+def test_the_abuse_is_what_its_script_makes():
+    results = [f"benches/results/{name}.json" for name in ("fuzz", "soak")]
+    assert output("benches/soak_report.py", *results) == (HERE / "docs/abuse.md").read_text()
 
 
 def test_the_errors_are_those_of_the_results():
@@ -130,5 +179,45 @@ def test_the_errors_are_those_of_the_results():
     assert (
         f"off by {errors[0]} in total time, {errors[1]} in data and {errors[2]} in downtime" in text
     )
+    inside = sum(
+        low <= row["actual"]["downtime_s"] <= high
+        for row in rows if row["actual"]["converges"]
+        for low, high in [row["ranges"]["downtime_s"]]
+    )  # fmt: skip
+    forecast = " ".join((HERE / "docs/forecast.md").read_text().split())
+    assert f"{inside} of {len(ended)} actual ones lie in it" in forecast
     assert "never wrong on whether a migration ends" in text
     assert all(actual["converges"] == said["converges"] for actual, said in ours)
+
+
+def test_the_trials_of_curves_are_those_of_the_results():
+    rows = [row["asked"] for row in json.loads((HERE / "benches/results/curve.json").read_text())]
+    for asked in rows:
+        assert all(low <= true <= high for true, _, low, high in asked.values())
+    off = [
+        f"{100 * median(abs(row[of][1] / row[of][0] - 1) for row in rows):.0f} %"
+        for of in ("1.5 T", "10 T", "working set")
+    ]
+    assert (
+        f"In {len(rows)} trials (`benches/curve_trials.py`) of sweeps, uniform, gamma and Zipf "
+        f"distributed rates, and a hot set beside a cold one, observed for 4 to 1000 intervals, "
+        f"the true W and the true D(1.5 T) to D(10 T) lay within the bounds; the estimates of "
+        f"D(1.5 T) were off by {off[0]} in the median, those of D(10 T) by {off[1]} and those of W "
+        f"by {off[2]},"
+    ) in " ".join((HERE / "docs/statistics.md").read_text().split())
+
+
+def test_attaching_took_what_is_said():
+    took_ms = sorted(1000 * seconds for seconds in attachments())
+    low, high, middle = took_ms[0], took_ms[-1], median(took_ms)
+    said = (
+        f"It takes {low:.2f} to {high:.2f} ms, {middle:.2f} in the median, in the recorded traces"
+    )
+    assert said in " ".join((HERE / "docs/tracing.md").read_text().split())
+
+
+def attachments():
+    for path in [*(HERE / "docs").glob("*.mpt"), *(HERE / "benches/data/corpus").glob("*.mpt")]:
+        with TraceReader(path) as trace:
+            if "attach_s" in trace.meta:
+                yield float(trace.meta["attach_s"])

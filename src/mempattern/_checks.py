@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import math
-from numbers import Integral, Real
+import operator
+from numbers import Real
+from typing import Any
 
 from mempattern.errors import UsageError
 
 
-def whole_number(value: object, low: int, high: int) -> int | None:
-    """The value as an int if it is a whole number from low to high, else None."""
-    if type(value) is int or (isinstance(value, Integral) and not isinstance(value, bool)):
-        number = int(value)
-        return number if low <= number <= high else None
-    return None
+def whole_number(value: Any, low: int, high: int) -> int | None:
+    """The value as an int if it is a whole number from low to high, else None, whatever it is.
+
+    What takes whole numbers of callers says so by `SupportsIndex`: ints, and NumPy's.
+    """
+    if isinstance(value, bool):
+        return None
+    try:
+        number = operator.index(value)
+    except TypeError:
+        return None
+    return number if low <= number <= high else None
 
 
 def positive(name: str, value: object, unit: str) -> float:

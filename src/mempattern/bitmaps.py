@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import functools
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -54,8 +54,8 @@ class Seen:
 
 def group_counts(
     bitmap: AnyBitmap,
-    n_pages: int,
-    group_pages: int = GROUP_PAGES,
+    n_pages: SupportsIndex,
+    group_pages: SupportsIndex = GROUP_PAGES,
     *,
     out: npt.NDArray[np.uint32] | None = None,
 ) -> npt.NDArray[np.uint32]:
@@ -71,19 +71,20 @@ def group_counts(
     """
     region = _region("bitmap", n_pages)
     words = as_words(bitmap, region)
-    n_groups = region.n_groups(check_group_pages(group_pages))
+    in_group = check_group_pages(group_pages)
+    n_groups = region.n_groups(in_group)
     if out is None:
         counts = np.empty(n_groups, np.uint32)
     else:
         counts = _writable("out", out, np.uint32, n_groups)
     lent, counted = lend(words, region), ffi.from_buffer("uint32_t[]", counts)
-    check(lib.mpat_group_counts(lent, region.n_pages, group_pages, counted))
+    check(lib.mpat_group_counts(lent, region.n_pages, in_group, counted))
     return counts
 
 
 def seen(
     bitmap: AnyBitmap,
-    n_pages: int,
+    n_pages: SupportsIndex,
     *,
     previous: AnyBitmap | None = None,
     ever: Bitmap | None = None,
@@ -113,7 +114,7 @@ def seen(
     return Seen.of(counts)
 
 
-def page_numbers(bitmap: AnyBitmap, n_pages: int) -> npt.NDArray[np.int64]:
+def page_numbers(bitmap: AnyBitmap, n_pages: SupportsIndex) -> npt.NDArray[np.int64]:
     """Numbers of the dirty pages, ascending: a new int64 array.
 
     Raises `BitmapError`, also if the bitmap changed in the middle; `RegionError`, `KernelError`.
@@ -134,7 +135,7 @@ def page_numbers(bitmap: AnyBitmap, n_pages: int) -> npt.NDArray[np.int64]:
 _known = functools.lru_cache(maxsize=64, typed=True)(Region)
 
 
-def _region(name: str, n_pages: int) -> Region:
+def _region(name: str, n_pages: Any) -> Region:
     """What is mostly of few sizes, and takes as long to be checked as a small bitmap to be read."""
     try:
         return _known(name, n_pages)

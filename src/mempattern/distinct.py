@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -89,7 +89,7 @@ class DistinctPages:
     (array([0.1, 0.2, 0.3, 0.4]), array([2., 3., 3., 3.]))
     """
 
-    def __init__(self, regions: Iterable[Region], group_pages: int = GROUP_PAGES) -> None:
+    def __init__(self, regions: Iterable[Region], group_pages: SupportsIndex = GROUP_PAGES) -> None:
         checked = check_regions(regions)
         self.group_pages: int = check_group_pages(group_pages)
         self.n_intervals: int = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex
 
 import numpy as np
 
@@ -51,12 +51,12 @@ class DirtyHistory:
     3
     """
 
-    def __init__(self, regions: Iterable[Region], depth: int = 16) -> None:
+    def __init__(self, regions: Iterable[Region], depth: SupportsIndex = 16) -> None:
         checked_regions = check_regions(regions)
         checked = whole_number(depth, 1, _MAX_DEPTH)
         if checked is None:
             raise UsageError(f"depth must be a whole number from 1 to {_MAX_DEPTH}, not {depth!r}")
-        self.depth = checked
+        self.depth: int = checked
         out = ffi.new("mpat_history **")
         n_pages = [region.n_pages for region in checked_regions]
         check(lib.mpat_history_create(n_pages, len(n_pages), self.depth, out), "this DirtyHistory")
@@ -114,33 +114,35 @@ class DirtyHistory:
         check(result, "this DirtyHistory")
         self.held = HeldHistory.own(out[0], checked)
 
-    def hot_pages(self, at_least: int) -> dict[str, Bitmap]:
+    def hot_pages(self, at_least: SupportsIndex) -> dict[str, Bitmap]:
         """Of each region, the pages dirty in at least `at_least` remembered intervals: a bitmap,
         a new uint64 array of `region.n_words` words.
 
         `at_least` is 1 to `depth`; intervals not seen yet count as clean. Raises `UsageError`,
         `BusyError`.
         """
-        if whole_number(at_least, 1, self.depth) is None:
+        least = whole_number(at_least, 1, self.depth)
+        if least is None:
             raise UsageError(f"at_least must be from 1 to the depth {self.depth}, not {at_least!r}")
         held = self.held
         hot: dict[str, Bitmap] = {}
         for number, region in enumerate(held.regions):
             words = np.empty(region.n_words, np.uint64)
             out = ffi.from_buffer("uint64_t[]", words)
-            result = lib.mpat_history_hot_pages(held.handle, number, at_least, out)
+            result = lib.mpat_history_hot_pages(held.handle, number, least, out)
             check(result, "this DirtyHistory")
             hot[region.name] = words
         return hot
 
-    def distinct_pages(self, last: int) -> int:
+    def distinct_pages(self, last: SupportsIndex) -> int:
         """Distinct pages, over all regions, dirty in at least one of the last `last` intervals.
 
         `last` is 1 to `depth`; where fewer are remembered, it is these. Raises `UsageError`,
         `BusyError`.
         """
-        if whole_number(last, 1, self.depth) is None:
+        n_last = whole_number(last, 1, self.depth)
+        if n_last is None:
             raise UsageError(f"last must be from 1 to the depth {self.depth}, not {last!r}")
         out = ffi.new("uint64_t *")
-        check(lib.mpat_history_distinct_pages(self.held.handle, last, out), "this DirtyHistory")
+        check(lib.mpat_history_distinct_pages(self.held.handle, n_last, out), "this DirtyHistory")
         return int(out[0])

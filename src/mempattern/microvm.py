@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -258,7 +258,7 @@ class MicroVM(Closing):
                 return counters
         raise UsageError(f"no region {region_name!r}")
 
-    def step(self, n_steps: int, *, timeout_s: float = 60.0) -> None:
+    def step(self, n_steps: SupportsIndex, *, timeout_s: float = 60.0) -> None:
         """Run every vCPU for exactly `n_steps` steps; all are parked again on return.
 
         Ctrl-C is heard about once a second. Raises `GuestError` if a guest died, was not done in
@@ -314,7 +314,7 @@ class MicroVM(Closing):
         if any(self._state(vcpu).error for vcpu in range(len(self.workloads))):
             raise GuestError(f"running: {_cause_of_death(self)}")
 
-    def steps(self, vcpu: int = 0) -> int:
+    def steps(self, vcpu: SupportsIndex = 0) -> int:
         """Steps the vCPU has done since the start."""
         return int(self._state(vcpu).steps)
 
@@ -325,11 +325,12 @@ class MicroVM(Closing):
         lib.mpat_microvm_console(self.handle, out, size)
         return str(ffi.string(out, size).decode("ascii", "replace"))
 
-    def _state(self, vcpu: int) -> Any:
-        if whole_number(vcpu, 0, len(self.workloads) - 1) is None:
+    def _state(self, vcpu: SupportsIndex) -> Any:
+        number = whole_number(vcpu, 0, len(self.workloads) - 1)
+        if number is None:
             raise UsageError(f"no vCPU {vcpu!r}; there are {len(self.workloads)}")
         state = ffi.new("mpat_microvm_state *")
-        _check(lib.mpat_microvm_get_state(self.handle, vcpu, state), self, "looking at a vCPU")
+        _check(lib.mpat_microvm_get_state(self.handle, number, state), self, "looking at a vCPU")
         return state
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, SupportsIndex
 
 from mempattern._checks import whole_number
 from mempattern.errors import RegionError
@@ -35,6 +36,16 @@ class Region:
     """From 1 to 2**52: bits of the bitmap."""
     page_bytes: int = PAGE_BYTES
     address: int = 0
+
+    if TYPE_CHECKING:  # what it is made of may be more than what it then has
+
+        def __init__(
+            self,
+            name: str,
+            n_pages: SupportsIndex,
+            page_bytes: SupportsIndex = PAGE_BYTES,
+            address: SupportsIndex = 0,
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name or not self.name.isprintable():
@@ -95,7 +106,7 @@ def check_regions(regions: Iterable[Region]) -> tuple[Region, ...]:
     return checked
 
 
-def check_group_pages(group_pages: int) -> int:
+def check_group_pages(group_pages: SupportsIndex) -> int:
     """Raises `RegionError` unless it is a positive multiple of 64 (whole words of a bitmap)."""
     checked = whole_number(group_pages, 64, (1 << 32) - 1)
     if checked is None or checked % 64:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -126,7 +126,7 @@ class GroupStats:
     def __init__(
         self,
         regions: Iterable[Region],
-        group_pages: int = GROUP_PAGES,
+        group_pages: SupportsIndex = GROUP_PAGES,
         *,
         half_life_s: float = 10.0,
         history: DirtyHistory | None = None,

@@ -99,6 +99,28 @@ def statistics(words: npt.NDArray[np.uint64], interval: Interval) -> None:
     Region("ram", "4096")  # type: ignore[arg-type]
 
 
+def whole_numbers_may_be_numpys(
+    n: np.int64, words: npt.NDArray[np.uint64], source: Source, trace: TraceReader
+) -> None:
+    ram = Region("ram", n, np.uint16(4096), address=n)
+    assert_type(ram.n_pages, int)
+    assert_type(GroupStats([ram], n).group_pages, int)
+    assert_type(DistinctPages([ram], n).group_pages, int)
+    history = DirtyHistory([ram], depth=n)
+    assert_type(history.depth, int)
+    assert_type(history.distinct_pages(np.uint8(2)), int)
+    history.hot_pages(n)
+    mempattern.group_counts(words, n, np.uint32(64))
+    mempattern.bitmaps.seen(words, n)
+    mempattern.bitmaps.page_numbers(words, n)
+    MP(125e6, patience=n).watch(0.1, n)
+    source.intervals(count=n)
+    forecast(Recording(trace), 125e6, zero=n, courses=n)
+    assert_type(trace[n], Interval)
+    GroupStats([ram], 512.0)  # type: ignore[arg-type]
+    history.hot_pages(np.float64(2))  # type: ignore[arg-type]
+
+
 def curves(interval: Interval) -> None:
     distinct = DistinctPages(interval.regions)
     distinct.update(interval)

@@ -8,6 +8,7 @@ them. Only its abstract is public. The rule here is a reconstruction; docs/class
 from __future__ import annotations
 
 import math
+from typing import SupportsIndex
 
 from mempattern._checks import number_within, whole_number
 from mempattern.classify.passes import StockRule
@@ -60,7 +61,7 @@ class MP:
         trough_tolerance: float = 4.0,
         half_life_s: float = 10.0,
         certainty: float = 0.9,
-        patience: int = 3,
+        patience: SupportsIndex = 3,
     ) -> None:
         self._stock = stock = StockRule(
             number_within("bandwidth_Bps", bandwidth_Bps, 1, 1e15, "bytes/s"),
@@ -83,7 +84,7 @@ class MP:
         self._end_ns: int | None = None
         self._before: Volume | None = None
 
-    def watch(self, duration_s: float, dirty_bytes: int) -> None:
+    def watch(self, duration_s: float, dirty_bytes: SupportsIndex) -> None:
         """Tell of one of the shorter intervals, which follow each other: its length in seconds, and
         the bytes of the pages dirty in it. Raises `UsageError`.
         """

@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -85,7 +85,9 @@ class GroupReducer:
         self.run: Any = compile_loop(loop, _WORDS, types.int64, types.int64, states, out)
         """The compiled loop: of our own `GroupReduction` only, for it checks no sizes."""
 
-    def over(self, regions: Iterable[Region], group_pages: int = GROUP_PAGES) -> GroupReduction:
+    def over(
+        self, regions: Iterable[Region], group_pages: SupportsIndex = GROUP_PAGES
+    ) -> GroupReduction:
         """What takes intervals of these regions, with a state of its own.
 
         Raises `RegionError`.
@@ -105,7 +107,9 @@ class GroupReduction:
     One thread at a time; a second one gets `BusyError` and changes nothing.
     """
 
-    def __init__(self, reducer: GroupReducer, regions: Iterable[Region], group_pages: int) -> None:
+    def __init__(
+        self, reducer: GroupReducer, regions: Iterable[Region], group_pages: SupportsIndex
+    ) -> None:
         self.reducer = reducer
         self.group_pages: int = check_group_pages(group_pages)
         """Pages of a group; a region's last one may have fewer."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, SupportsIndex
 
 from mempattern._checks import positive_seconds
 from mempattern.curve import DirtyCurve
@@ -84,12 +84,12 @@ def advise(
     ceiling_s: float,
     downtime_limits_s: Sequence[float] | None = None,
     *,
-    n_pages: int | None = None,
-    zero: int | Sequence[Bitmap] = 0,
-    chunk_pages: int = CHUNK_PAGES,
+    n_pages: SupportsIndex | None = None,
+    zero: SupportsIndex | Sequence[Bitmap] = 0,
+    chunk_pages: SupportsIndex = CHUNK_PAGES,
     host: Host = MEASURED,
     patience_s: float | None = None,
-    courses: int | None = None,
+    courses: SupportsIndex | None = None,
 ) -> Advice:
     """Whether and how to migrate now, over links of these bandwidths in bytes/s.
 

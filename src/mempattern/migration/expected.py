@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -31,29 +31,24 @@ class ExpectedMemory:
     def __init__(
         self,
         curve: DirtyCurve,
-        n_pages: int,
-        zero_pages: int = 0,
+        n_pages: SupportsIndex,
+        zero_pages: SupportsIndex = 0,
         *,
         bound: Literal["low", "pages", "high"] = "pages",
-        chunk_pages: int = CHUNK_PAGES,
+        chunk_pages: SupportsIndex = CHUNK_PAGES,
     ) -> None:
-        numbers = (
-            ("n_pages", n_pages, 1),
-            ("zero_pages", zero_pages, 0),
-            ("chunk_pages", chunk_pages, 0),
-        )
-        for name, number, least in numbers:
-            if whole_number(number, least, 1 << 52) is None:
-                raise UsageError(f"{name} must be a whole number from {least} on, not {number!r}")
+        total = _whole("n_pages", n_pages, 1)
+        zeros = _whole("zero_pages", zero_pages, 0)
+        in_chunk = _whole("chunk_pages", chunk_pages, 0)
         estimates = [curve.at(float(window_s)) for window_s in _WINDOWS_S]
         self._written = np.array([getattr(one, bound) for one in estimates], np.float64)
         self.page_bytes: int = curve.page_bytes
-        self.n_pages: int = n_pages
-        self.pending_pages: float = float(n_pages)
-        self._zero_pages = min(zero_pages, n_pages)
+        self.n_pages: int = total
+        self.pending_pages: float = float(total)
+        self._zero_pages = min(zeros, total)
         self._share = 1 / _SLICES
         # A chunk's log is cleared when the first slice of it is sent; without chunks, by a sync.
-        self._chunk = _SLICES * chunk_pages / n_pages if chunk_pages else float(_SLICES)
+        self._chunk = _SLICES * in_chunk / total if in_chunk else float(_SLICES)
 
     def start(self, seed: int) -> None:
         self._now_s = 0.0
@@ -115,3 +110,10 @@ class ExpectedMemory:
 
     def _count(self) -> None:
         self.pending_pages = math.fsum(self._pending) + self._zero
+
+
+def _whole(name: str, value: SupportsIndex, least: int) -> int:
+    number = whole_number(value, least, 1 << 52)
+    if number is None:
+        raise UsageError(f"{name} must be a whole number from {least} on, not {value!r}")
+    return number

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import SupportsIndex
 
 from mempattern._checks import positive_seconds
 from mempattern.curve import DirtyCurve
@@ -53,12 +54,12 @@ def forecast(
     downtime_limit_s: float = 0.3,
     *,
     ceiling_s: float | None = None,
-    n_pages: int | None = None,
-    zero: int | Sequence[Bitmap] = 0,
-    chunk_pages: int = CHUNK_PAGES,
+    n_pages: SupportsIndex | None = None,
+    zero: SupportsIndex | Sequence[Bitmap] = 0,
+    chunk_pages: SupportsIndex = CHUNK_PAGES,
     host: Host = MEASURED,
     patience_s: float | None = None,
-    courses: int | None = None,
+    courses: SupportsIndex | None = None,
 ) -> Forecast:
     """Play the migration out, from now on, in `courses` equally likely ways.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Sequence
+from typing import SupportsIndex
 
 import numpy as np
 
@@ -76,7 +77,7 @@ class Migrations:
         *,
         host: Host = MEASURED,
         patience_s: float | None = None,
-        courses: int | None = None,
+        courses: SupportsIndex | None = None,
     ) -> None:
         self.bandwidth_Bps: float = positive("bandwidth_Bps", bandwidth_Bps, "bytes/s")
         self.workload: Recording | DirtyCurve = workload
@@ -85,9 +86,10 @@ class Migrations:
         self.page_s: float = (memory.page_bytes + PAGE_HEADER_BYTES) / self.bandwidth_Bps
         if courses is None:
             courses = min(max(_LARGE_PAGES // memory.n_pages, 1) * 3, COURSES)
-        if whole_number(courses, 1, 10_000) is None:
+        n_courses = whole_number(courses, 1, 10_000)
+        if n_courses is None:
             raise UsageError(f"courses must be a whole number from 1 to 10000, not {courses!r}")
-        self.courses: int = max(courses, len(memories))
+        self.courses: int = max(n_courses, len(memories))
         self._enough_s = usual_patience_s(memory.n_pages, memory.page_bytes, self.bandwidth_Bps)
         self.patience_s: float = positive_seconds(
             "patience_s", self._enough_s if patience_s is None else patience_s
@@ -242,13 +244,13 @@ def _is_better(then: Outlook, now: Outlook) -> bool:
 
 def memories(
     workload: Recording | DirtyCurve,
-    n_pages: int | None,
-    zero: int | Sequence[Bitmap],
-    chunk_pages: int,
+    n_pages: SupportsIndex | None,
+    zero: SupportsIndex | Sequence[Bitmap],
+    chunk_pages: SupportsIndex,
 ) -> list[Memory]:
     """What migrations of the workload work on. Raises `UsageError` as `forecast` does."""
     if isinstance(workload, DirtyCurve):
-        if not isinstance(zero, int) or n_pages is None:
+        if isinstance(zero, Iterable) or n_pages is None:
             raise UsageError(
                 "a curve does not say how large the VM is: give n_pages, and zero as a number"
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 
@@ -46,7 +46,7 @@ class ReplayedMemory:
         starts_s: Sequence[float],
         zero: Sequence[Bitmap] | None = None,
         *,
-        chunk_pages: int = CHUNK_PAGES,
+        chunk_pages: SupportsIndex = CHUNK_PAGES,
         loops: bool = True,
     ) -> None:
         self.recording = recording
@@ -56,7 +56,8 @@ class ReplayedMemory:
         """The recording's, in all regions."""
         self._starts_s, self._later_s, self._loops = starts_s, 0.0, loops
         regions = recording.regions
-        if whole_number(chunk_pages, 0, 1 << 52) is None or chunk_pages % 64:
+        in_chunk = whole_number(chunk_pages, 0, 1 << 52)
+        if in_chunk is None or in_chunk % 64:
             raise UsageError(f"chunk_pages must be 0 or a multiple of 64, not {chunk_pages!r}")
         if zero is not None and len(zero) != len(regions):
             raise UsageError(
@@ -72,7 +73,7 @@ class ReplayedMemory:
             ]
             self._zero = ffi.new(_POINTERS, self._kept)
         out = ffi.new("mpat_precopy **")
-        check(lib.mpat_precopy_create(recording.handle, chunk_pages, out), _THIS)
+        check(lib.mpat_precopy_create(recording.handle, in_chunk, out), _THIS)
         self._handle = ffi.gc(out[0], lib.mpat_precopy_destroy, lib.mpat_precopy_bytes(out[0]))
         self._sent = ffi.new("mpat_sent *")
         self._count, self._zero_count = ffi.new("uint64_t *"), ffi.new("uint64_t *")

@@ -6,7 +6,7 @@ import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, SupportsIndex
 
 from mempattern._checks import number_within, positive, positive_seconds
 from mempattern.bitmaps import group_counts
@@ -68,7 +68,7 @@ def simulate(
     start_s: float = 0.0,
     zero: Sequence[Bitmap] | None = None,
     past_end: Literal["loop", "refuse"] = "loop",
-    chunk_pages: int = CHUNK_PAGES,
+    chunk_pages: SupportsIndex = CHUNK_PAGES,
     host: Host = MEASURED,
     patience_s: float | None = None,
 ) -> list[Outcome]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from typing import Literal
+from typing import Literal, SupportsIndex
 
 from mempattern.errors import ProcessError, UsageError
 from mempattern.sources import soft_dirty
@@ -17,7 +17,11 @@ _WORTH_ANOTHER_TRY = (errno.ENOTSUP, errno.ENOSYS, errno.ENOTTY, errno.EACCES, e
 
 
 def open_process(
-    pid: int, source: Choice = "auto", layout: Layout | None = None, *, split_thp: bool = True
+    pid: SupportsIndex,
+    source: Choice = "auto",
+    layout: Layout | None = None,
+    *,
+    split_thp: bool = True,
 ) -> ProcessWrites | SoftDirty:
     """A source of the process's writes: `ProcessWrites`, else `SoftDirty` where that works.
 

@@ -6,7 +6,7 @@ import itertools
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, SupportsIndex
 
 from mempattern._checks import positive_seconds, whole_number
 from mempattern._closing import Closing
@@ -56,7 +56,7 @@ class Source(Closing):
     def intervals(
         self,
         period_s: float = 0.1,
-        count: int | None = None,
+        count: SupportsIndex | None = None,
         *,
         wait: Callable[[float], object] = time.sleep,
     ) -> Iterator[Interval]:
@@ -76,7 +76,7 @@ class Source(Closing):
         return self._ticking(period_s, count, wait)
 
     def _ticking(
-        self, period_s: float, count: int | None, wait: Callable[[float], object]
+        self, period_s: float, count: SupportsIndex | None, wait: Callable[[float], object]
     ) -> Iterator[Interval]:
         tick = time.monotonic()
         for _ in itertools.count() if count is None else range(count):

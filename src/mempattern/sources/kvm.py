@@ -12,7 +12,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsIndex
 
 from mempattern._checks import whole_number
 from mempattern._memory import BitmapPool
@@ -147,7 +147,7 @@ class KVMDirtyLog(_KVMSource):
 
     def __init__(
         self,
-        vm_fd: int,
+        vm_fd: SupportsIndex,
         memslots: Iterable[Memslot],
         *,
         manual_protect: bool = False,
@@ -186,10 +186,10 @@ class KVMDirtyRing(_KVMSource):
 
     def __init__(
         self,
-        vm_fd: int,
-        vcpu_fds: Iterable[int],
+        vm_fd: SupportsIndex,
+        vcpu_fds: Iterable[SupportsIndex],
         memslots: Iterable[Memslot],
-        ring_entries: int = 65536,
+        ring_entries: SupportsIndex = 65536,
         *,
         kick: Callable[[], None] | None = None,
     ) -> None:
@@ -197,7 +197,8 @@ class KVMDirtyRing(_KVMSource):
             raise UsageError(f"kick must be a function of no arguments, or None, not {kick!r}")
         blind_spots = (_DEVICES, _KVM_ITSELF, *(() if kick else (_HARDWARE_BUFFER,)))
         super().__init__(_memslots(memslots), Provenance("kvm-dirty-ring", blind_spots))
-        if whole_number(ring_entries, 1, (1 << 32) - 1) is None:
+        n_entries = whole_number(ring_entries, 1, (1 << 32) - 1)
+        if n_entries is None:
             raise UsageError(f"ring_entries must be a power of two, not {ring_entries!r}")
         if not isinstance(vcpu_fds, Iterable):
             raise UsageError(f"vcpu_fds are a list of descriptors, not {vcpu_fds!r}: write [fd]")
@@ -215,12 +216,12 @@ class KVMDirtyRing(_KVMSource):
             len(descriptors),
             self._memslot_array(),
             len(self.memslots),
-            ring_entries,
+            n_entries,
             out,
             fault,
         )
         if result:
-            raise _error(result, fault, f"opening the dirty rings of {ring_entries} entries")
+            raise _error(result, fault, f"opening the dirty rings of {n_entries} entries")
         self._handle = ffi.gc(out[0], lib.mpat_kvm_ring_close)
 
     def collect(self) -> Interval:
@@ -256,7 +257,7 @@ def _memslots(memslots: Iterable[Memslot]) -> tuple[Memslot, ...]:
     return checked
 
 
-def _descriptor(fd: int) -> int:
+def _descriptor(fd: SupportsIndex) -> int:
     checked = whole_number(fd, 0, (1 << 31) - 1)
     if checked is None:
         raise KVMError(errno.EBADF, f"a file descriptor was expected, not {fd!r}")

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 
@@ -124,7 +124,7 @@ class MigrationStream(Source):
     def intervals(
         self,
         period_s: float = 1e-6,
-        count: int | None = None,
+        count: SupportsIndex | None = None,
         *,
         wait: Callable[[float], object] = time.sleep,
     ) -> Iterator[Interval]:

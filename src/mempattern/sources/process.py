@@ -15,7 +15,7 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 from mempattern._checks import whole_number
 from mempattern._memory import BitmapPool
@@ -44,7 +44,7 @@ _LINE_WORDS = 8  # what the kernels work in, a line of the cache
 class ProcessSource(Source):
     """What sources over another process share: its mappings, and the regions they lie in."""
 
-    def __init__(self, pid: int, layout: Layout | None, provenance: Provenance) -> None:
+    def __init__(self, pid: SupportsIndex, layout: Layout | None, provenance: Provenance) -> None:
         checked = whole_number(pid, 1, (1 << 31) - 1)
         if checked is None:
             raise UsageError(f"a process id is a positive whole number, not {pid!r}")
@@ -172,7 +172,9 @@ class ProcessWrites(ProcessSource):
     Source: Linux Documentation/admin-guide/mm/userfaultfd.rst, pagemap.rst.
     """
 
-    def __init__(self, pid: int, layout: Layout | None = None, *, split_thp: bool = True) -> None:
+    def __init__(
+        self, pid: SupportsIndex, layout: Layout | None = None, *, split_thp: bool = True
+    ) -> None:
         self._handle: Any = None
         self._mappings: Any = ffi.NULL
         provenance = Provenance("userfaultfd", BLIND_SPOTS, _GRANULARITY)

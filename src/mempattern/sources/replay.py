@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from typing import SupportsIndex
 
 from mempattern.interval import Interval, Provenance
 from mempattern.regions import Region
@@ -39,7 +40,7 @@ class Replay(Source):
     def intervals(
         self,
         period_s: float = 0.1,
-        count: int | None = None,
+        count: SupportsIndex | None = None,
         *,
         wait: Callable[[float], object] = lambda _seconds: None,
     ) -> Iterator[Interval]:

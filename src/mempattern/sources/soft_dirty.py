@@ -12,7 +12,7 @@ import mmap
 import os
 import time
 from itertools import pairwise
-from typing import cast
+from typing import SupportsIndex, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -43,7 +43,7 @@ class SoftDirty(ProcessSource):
 
     attach_s: float = 0.0
 
-    def __init__(self, pid: int, layout: Layout | None = None) -> None:
+    def __init__(self, pid: SupportsIndex, layout: Layout | None = None) -> None:
         self._pagemap = self._clear_refs = -1
         super().__init__(
             pid, layout, Provenance("soft-dirty", (*BLIND_SPOTS, _IN_BETWEEN), _GRANULARITY)

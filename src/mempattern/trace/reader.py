@@ -10,6 +10,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import SupportsIndex
 
 from mempattern._checks import whole_number
 from mempattern._closing import Closing
@@ -156,7 +157,7 @@ class TraceReader(Closing):
     def __len__(self) -> int:
         return self._n_intervals
 
-    def __getitem__(self, index: int) -> Interval:
+    def __getitem__(self, index: SupportsIndex) -> Interval:
         """The interval at that position. Its `index` is the source's: dropped ones count there.
 
         Raises `IndexError`, `TraceError` for a damaged one, `ClosedError`.
