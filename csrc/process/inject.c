@@ -24,12 +24,14 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "../clock.h"
 #include "stop.h"
 
 #define ROUNDS 5 /* a thread may be in a critical section, but not for long */
+#define ROUND_NS 1000000
 
 /* ---- in the child: only calls that are safe after a bare clone ------------------------------- */
 
@@ -109,6 +111,8 @@ _Noreturn static void child_main(struct mpat_plan *plan, int socket)
     signal(SIGCHLD, SIG_DFL); /* ignored, it would not be sent; see stop.h */
     setsid(); /* a SIGKILL for the tracer's process group is not for us */
     for (size_t i = 0; i < ROUNDS * plan->n && !report.has_begun; i++) {
+        if (i && i % plan->n == 0) /* a thread that is let go runs on only when it is left alone */
+            nanosleep(&(struct timespec){.tv_nsec = ROUND_NS}, NULL);
         result = inject(plan, &plan->candidates[i % plan->n], &report);
         if (result != -EAGAIN && result != -ETIMEDOUT && result != -ESRCH)
             break;
