@@ -30,7 +30,7 @@ _QUIET = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("short", max_examples=5, **_QUIET)
 settings.register_profile("default", max_examples=40, **_QUIET)
 settings.register_profile("ci", max_examples=40, derandomize=True, print_blob=True, **_QUIET)
-settings.register_profile("expensive", max_examples=3000, **_QUIET)
+settings.register_profile("expensive", max_examples=300, **_QUIET)
 settings.load_profile(
     os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "default")
 )
