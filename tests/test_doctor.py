@@ -50,4 +50,4 @@ def test_wrong_usage_is_one_sentence(capsys):
         main(["doctor", "firefox"])
     assert caught.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "must be a process id" in line
+    assert "must be a process id, as pidof prints it, not 'firefox' (see" in line

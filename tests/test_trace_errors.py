@@ -63,7 +63,7 @@ def test_a_target_that_cannot_be_traced_any_further(monkeypatch, capsys):
         ([], "either a PID, or -- and a COMMAND"),
         (["12", "--", "true"], "either a PID, or -- and a COMMAND"),
         (["--"], "no command after --"),
-        (["firefox"], "must be a process id"),
+        (["firefox"], "not 'firefox'; to start a command, write -- before it"),
         (["0"], "must be a process id"),
         (["99999999999"], "must be a process id"),
         (["1", "2"], "unrecognized arguments: 2"),

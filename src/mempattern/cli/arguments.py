@@ -95,9 +95,7 @@ def count(text: str) -> int:
 
 def process_id(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) < 1 << 31:
-        raise argparse.ArgumentTypeError(
-            f"must be a process id, not {text!r}; to start a command, write -- before it"
-        )
+        raise argparse.ArgumentTypeError(f"must be a process id, as pidof prints it, not {text!r}")
     return int(text)
 
 

@@ -72,7 +72,7 @@ def parser() -> Parser:
     root = Parser(prog=PROGRAM, usage=f"{PROGRAM} [options] PID | -- COMMAND [ARG ...]")
     root.describe(_DESCRIPTION, _EXAMPLES, _EXITS)
     add = root.add_argument
-    add("pid", type=process_id, nargs="?", metavar="PID", help="the process to trace")
+    add("pid", type=_process_id, nargs="?", metavar="PID", help="the process to trace")
     add("--interval", type=seconds, default=0.1, metavar="S",
         help="seconds between collections (default 0.1)")  # fmt: skip
     end = root.add_mutually_exclusive_group()
@@ -97,6 +97,15 @@ def parser() -> Parser:
         help="refuse if tracing would split the target's huge pages")  # fmt: skip
     add("--quiet", action="store_true", help="print nothing but the summary, or the JSON")
     return root
+
+
+def _process_id(text: str) -> int:
+    try:
+        return process_id(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(
+            f"{error}; to start a command, write -- before it"
+        ) from None
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
