@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from model import EDGE_SIZES, KINDS, make_pages, to_words
 
-from mempattern import Interval, Provenance, Region, errors
+from mempattern import GroupStats, Interval, Provenance, Region, errors
 
 RAM = Region("ram", 100)
 HERE = Provenance("test", ("sees nothing of devices",))
@@ -109,3 +109,25 @@ def test_pages_of_another_region():
     )
     with pytest.raises(errors.RegionError, match="no region 'vga' in interval 0"):
         interval.pages("vga")
+
+
+@pytest.mark.parametrize("shape", [1, 3, (2, 1)])
+def test_what_cannot_be_written_to_must_be_of_the_regions_size_too(shape):
+    words = np.zeros(shape, np.uint64)
+    words.flags.writeable = False
+    with pytest.raises(errors.BitmapError):
+        interval_of(words)
+
+
+def test_an_interval_goes_to_statistics_of_any_order_of_its_regions():
+    regions = RAM, Region("vga", 64)
+    words = {"ram": np.array([7, 0], np.uint64), "vga": np.array([1], np.uint64)}
+    interval = Interval(0, 0, 1, regions, words, HERE)
+    for order in (regions, regions[::-1], regions):
+        stats = GroupStats(order)
+        stats.update(interval)
+        assert {name: seen.dirty_pages for name, seen in stats.active.items()} == {
+            "ram": 3, "vga": 1,
+        }  # fmt: skip
+    with pytest.raises(errors.RegionError):
+        GroupStats(regions[:1]).update(interval)

@@ -4,9 +4,9 @@ import sys
 
 import numpy as np
 import pytest
-from mempattern.report.watch import Watch
 
 from mempattern import Interval, Provenance, Region
+from mempattern.analysis.watch import Watch
 from mempattern.trace import TraceReader, TraceWriter, blobs
 
 FEW, MANY = 100, 500

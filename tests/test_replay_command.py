@@ -343,7 +343,7 @@ def test_the_options_are_documented(capsys):
         main(["replay", "--help"])
     text = (DOCS / "replay.md").read_text()
     options = set(re.findall(r"^  (--[a-z-]+)", capsys.readouterr().out, re.MULTILINE))
-    for option in options - {"--version", "--debug"}:  # of all commands: docs/commands.md
+    for option in options - {"--version", "--debug"}:  # of all commands: docs/reference/commands.md
         assert f"`{option}" in text, option
 
 

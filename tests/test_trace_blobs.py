@@ -85,3 +85,36 @@ def test_a_flipped_bit_is_an_error():
         with pytest.raises((ValueError, blobs.BlobError, MempatternError)):
             blobs.Unpacker().unpack(bytes(blob), region_of(SIZES[-1]))
         blob[at] ^= 4
+
+
+def test_bits_past_the_end_make_no_clean_bitmap():
+    """Of a larger region of as many words they are pages."""
+    small, large = Region("small", 65), Region("large", 128)
+    beyond = np.array([0, 1 << 63], np.uint64)
+    packer, unpacker = blobs.Packer(), blobs.Unpacker()
+    blob = packer.pack_counted(beyond, blobs.count_dirty(beyond, small))
+    assert packer.pack_counted(np.zeros(2, np.uint64), 0) != blob
+    assert unpacker.unpack_counted(blob, small)[1] == 0
+    words, dirty_pages = unpacker.unpack_counted(blob, large)
+    assert (words.tolist(), dirty_pages) == (beyond.tolist(), 1)
+
+
+def test_what_a_clean_bitmap_is_cannot_be_changed():
+    packer, unpacker = blobs.Packer(), blobs.Unpacker()
+    blob = packer.pack(np.zeros(3, np.uint64))
+    for _ in range(2):
+        words, _ = unpacker.unpack_counted(blob, region_of(3))
+        assert not words.flags.writeable
+
+
+def test_of_clean_bitmaps_no_more_is_remembered_than_may_be(monkeypatch):
+    """A trace may have any number of sizes, and blobs that are longer than they need to be."""
+    monkeypatch.setattr(blobs, "_MOST_CLEAN", 2)
+    clean = blobs._Clean()
+    for n_words in range(1, 6):
+        assert clean.remember(n_words, b"short") == b"short"
+        assert clean.blob(n_words) == b"short"
+        assert len(clean._blobs) <= 2
+    long = bytes(blobs._LONGEST_CLEAN + 1)
+    assert clean.remember(9, long) == long
+    assert clean.blob(9) is None

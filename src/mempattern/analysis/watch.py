@@ -24,9 +24,8 @@ from mempattern.stats import GroupStats
 if TYPE_CHECKING:
     from mempattern.classify.patterns import PatternDetector
 
-_DEPTH = 16
+_DEPTH = 16  # intervals that hot pages are of
 _BEHIND_BYTES = 32 << 20  # of bitmaps; of larger guests fewer intervals join at once, or one
-"""Intervals that hot pages are of."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
