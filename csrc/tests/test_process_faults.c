@@ -70,8 +70,20 @@ static int scan_half(int fd, struct pm_scan_arg *request)
     return n;
 }
 
+static int cannot_protect;
+
+/* As the kernel does where it cannot protect a page: it says that it stopped there, and goes on. */
+static int skip_page(struct pm_scan_arg *request)
+{
+    request->walk_end = request->start;
+    return 0;
+}
+
 int __wrap_ioctl(int fd, unsigned long request, void *argument)
 {
+    if (cannot_protect && request == PAGEMAP_SCAN &&
+        ((struct pm_scan_arg *)argument)->flags & PM_SCAN_WP_MATCHING)
+        return skip_page(argument);
     if (request != PAGEMAP_SCAN || !fails())
         return __real_ioctl(fd, request, argument);
     return fault_error == SHORT ? scan_half(fd, argument) : -1;
@@ -285,6 +297,21 @@ static void for_each_call(const char *name, void (*trace)(long), size_t pages_ap
     printf("test_process_faults: %s: %ld calls: %s\n", name, n, failures ? "FAILED" : "ok");
 }
 
+static void test_pages_that_cannot_be_protected(void)
+{
+    mpat_process *process = attach();
+
+    alarm(20); /* it went round and round */
+    cannot_protect = 1;
+    let_it_write();
+    CHECK(protect(process) == 0 && collect(process) == 0);
+    cannot_protect = 0;
+    alarm(0);
+    CHECK(collect(process) == 0 && is_exact());
+    mpat_process_close(process);
+    printf("test_process_faults: cannot be protected: %s\n", failures ? "FAILED" : "ok");
+}
+
 /* ---- clocks ------------------------------------------------------------------------------------ */
 
 static void test_clocks(void)
@@ -355,6 +382,7 @@ int main(void)
     for_each_call("interrupted, with many ranges", interrupt, MANY, 1100);
     for_each_call("failed, with many ranges", fail, MANY, 1100);
     for_each_call("short, with many ranges", cut_short, MANY, 300);
+    test_pages_that_cannot_be_protected();
     test_clocks();
     test_stopped();
     close(tell[1]);
