@@ -12,7 +12,9 @@
 /*
  * Ranges of the scan into vec; the number of them or -errno. Follow with *start until it is `end`:
  * the kernel may stop before, and says where in walk_end. But if it filled its own buffer on the way,
- * that still is where it went on, which is before the last range: then all fits, or vec is full.
+ * that still is where it went on, which is before the last range: then all fits, or vec is full. And
+ * if it is *start, a page there cannot be protected: part of one of hugetlbfs, or, in Linux 6.18 too,
+ * one of 1 GiB (pagemap_scan_hugetlb_entry, fs/proc/task_mmu.c). It went on behind that.
  */
 static int scan(const mpat_process *p, struct pm_scan_arg *request, struct page_region *vec,
                 uint64_t vec_len, uint64_t *start, uint64_t end)
@@ -32,10 +34,10 @@ static int scan(const mpat_process *p, struct pm_scan_arg *request, struct page_
     if (n < 0)
         return -errno;
     last = vec && n ? vec[n - 1].end : *start;
-    if (request->walk_end >= last)
+    if (request->walk_end > *start && request->walk_end >= last)
         *start = request->walk_end;
     else
-        *start = (uint64_t)n < vec_len ? end : last;
+        *start = vec && (uint64_t)n == vec_len ? last : end;
     return n;
 }
 

@@ -26,6 +26,7 @@
 
 #define PAGE ((size_t)4096)
 #define N_PAGES ((size_t)1 << 14)
+#define GIGABYTE ((uintptr_t)1 << 30)
 #define FEW 4096 /* pages from one that is written to the next */
 #define MANY 11  /* just not taken together: more ranges than one scan returns */
 
@@ -70,8 +71,20 @@ static int scan_half(int fd, struct pm_scan_arg *request)
     return n;
 }
 
+static int cannot_protect;
+
+/* As the kernel does where it cannot protect a page: it says that it stopped there, and goes on. */
+static int skip_page(struct pm_scan_arg *request)
+{
+    request->walk_end = request->start;
+    return 0;
+}
+
 int __wrap_ioctl(int fd, unsigned long request, void *argument)
 {
+    if (cannot_protect && request == PAGEMAP_SCAN &&
+        ((struct pm_scan_arg *)argument)->flags & PM_SCAN_WP_MATCHING)
+        return skip_page(argument);
     if (request != PAGEMAP_SCAN || !fails())
         return __real_ioctl(fd, request, argument);
     return fault_error == SHORT ? scan_half(fd, argument) : -1;
@@ -286,6 +299,32 @@ static void for_each_call(const char *name, void (*trace)(long), size_t pages_ap
     printf("test_process_faults: %s: %ld calls: %s\n", name, n, failures ? "FAILED" : "ok");
 }
 
+/* As of hugetlbfs, with the memory in it; of which only the size matters here. */
+static int collect_gigabyte(mpat_process *process)
+{
+    uint64_t n_pages = 1, *bitmaps[] = {bitmap};
+    mpat_mapping mapping = {.start = (uintptr_t)memory, .end = (uintptr_t)memory + GIGABYTE,
+                            .page_shift = 30};
+
+    return mpat_process_collect(process, &mapping, 1, &n_pages, bitmaps, 1, &last, NULL);
+}
+
+static void test_pages_that_cannot_be_protected(void)
+{
+    mpat_process *process = attach();
+
+    alarm(20); /* it went round and round */
+    cannot_protect = 1;
+    let_it_write();
+    CHECK(protect(process) == 0 && collect(process) == 0);
+    CHECK(collect_gigabyte(process) == 0 && (bitmap[0] & 1 || last.lost_pages > 0));
+    cannot_protect = 0;
+    alarm(0);
+    CHECK(collect(process) == 0 && is_exact());
+    mpat_process_close(process);
+    printf("test_process_faults: cannot be protected: %s\n", failures ? "FAILED" : "ok");
+}
+
 /* ---- clocks ------------------------------------------------------------------------------------ */
 
 static void test_clocks(void)
@@ -341,8 +380,11 @@ int main(void)
         printf("skipped: a process cannot be followed here\n");
         return 77;
     }
-    memory = mmap(NULL, N_PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED || madvise(memory, N_PAGES * PAGE, MADV_NOHUGEPAGE))
+    memory = mmap(NULL, 2 * GIGABYTE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED)
+        return 1;
+    memory += -(uintptr_t)memory % GIGABYTE;
+    if (mprotect(memory, N_PAGES * PAGE, PROT_READ | PROT_WRITE) || madvise(memory, N_PAGES * PAGE, MADV_NOHUGEPAGE))
         return 1;
     apart = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (apart == MAP_FAILED)
@@ -357,6 +399,7 @@ int main(void)
     for_each_call("interrupted, with many ranges", interrupt, MANY, 1100);
     for_each_call("failed, with many ranges", fail, MANY, 1100);
     for_each_call("short, with many ranges", cut_short, MANY, 300);
+    test_pages_that_cannot_be_protected();
     test_clocks();
     test_stopped();
     close(tell[1]);
