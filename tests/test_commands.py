@@ -322,7 +322,7 @@ def test_ctrl_c_at_any_moment_is_quiet(command, tmp_path):
 
 
 def test_sigterm_leaves_nothing_half_written(tmp_path):
-    command = ["mempattern", "report", GUEST, "--plot", tmp_path / "heat.png"]
+    command = [BIN / "mempattern", "report", GUEST, "--plot", tmp_path / "heat.png"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as it:
         while it.poll() is None and not any(tmp_path.iterdir()):
             time.sleep(0.001)
@@ -340,7 +340,7 @@ def test_no_name_gets_at_the_terminals_controls(tmp_path, name):
     path = tmp_path / name
     path.symlink_to(GUEST)
     done = subprocess.run(
-        ["mempattern", "report", path], capture_output=True, text=True, check=True
+        [BIN / "mempattern", "report", path], capture_output=True, text=True, check=True
     )
     said = done.stdout
     assert "\x1b" not in said
@@ -351,7 +351,7 @@ def test_no_name_gets_at_the_terminals_controls(tmp_path, name):
     words = subprocess.check_output(["bash", "-c", f"printf '%s\\0' {command}"])
     assert words.split(b"\0")[2] == os.fsencode(path)
     path.unlink()
-    done = subprocess.run(["mempattern", "report", path], capture_output=True, check=False)
+    done = subprocess.run([BIN / "mempattern", "report", path], capture_output=True, check=False)
     assert done.returncode == 1
     assert done.stderr.decode().rstrip("\n").isprintable()
 
