@@ -236,6 +236,17 @@ def test_a_curve_of_an_idle_guest_by_hand():
     assert course.total_s == pytest.approx(3000 * PAGE_S + 1000 * 9 / BANDWIDTH)
 
 
+def test_the_zero_pages_of_a_curve_lie_evenly():
+    """3000 pages of a second each, and 1000 of a tenth of one: half of all takes 1550 s."""
+    memory = ExpectedMemory(curve_of(0.0), PAGES, zero_pages=1000)
+    memory.start(0)
+    sent = memory.send(1550.0, 1.0, 0.1)
+    assert (sent.pages, sent.zero_pages) == (pytest.approx(2000), pytest.approx(500))
+    assert memory.sync() == pytest.approx(2000)
+    assert memory.send(9999.0, 1.0, 0.1).duration_s == pytest.approx(1550)
+    assert memory.pending_pages == 0
+
+
 @pytest.mark.parametrize(("chunk_pages", "pages"), [(1024, 6.25), (1 << 18, 20.0), (0, 20.0)])
 def test_a_chunk_of_a_curve_is_cleared_when_its_first_page_is_sent(chunk_pages, pages):
     """One page a second. Of four chunks the first one is begun after 10 s, the others after 15."""

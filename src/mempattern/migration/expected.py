@@ -22,8 +22,8 @@ class ExpectedMemory:
 
     Memory is cut into slices, which are sent one after the other and around. What is written is
     taken to lie evenly in them, so that of a slice whose log was cleared t ago D(t) / slices are
-    to be sent. Where the zero pages lie is not known either: they are sent last, and not written.
-    `bound` takes the curve's lower or upper bound.
+    to be sent. Where the zero pages lie is not known either: they are taken to lie evenly, too, and
+    not to be written. `bound` takes the curve's lower or upper bound.
 
     Raises `UsageError` for numbers of pages that are none.
     """
@@ -54,7 +54,7 @@ class ExpectedMemory:
         self._now_s = 0.0
         self._cleared_s: npt.NDArray[np.float64] = np.full(_SLICES, -np.inf)
         self._pending = [(self.n_pages - self._zero_pages) * self._share] * _SLICES
-        self._zero = float(self._zero_pages)
+        self._zero = [self._zero_pages * self._share] * _SLICES
         self._at = 0
         self._sync_s = 0.0
         self._clear_s = [math.nan] * _SLICES
@@ -77,27 +77,26 @@ class ExpectedMemory:
         return self.pending_pages
 
     def send(self, duration_s: float, page_s: float, zero_page_s: float) -> Sent:
-        left_s, pages = duration_s, 0.0
-        sent = slice_pages = 0.0
+        left_s, pages, zeros = duration_s, 0.0, 0.0
         for _ in range(_SLICES):
-            slice_pages = self._pending[self._at]
-            sent = min(slice_pages, left_s / page_s)
+            slice_pages, slice_zeros = self._pending[self._at], self._zero[self._at]
+            slice_s = slice_pages * page_s + slice_zeros * zero_page_s
+            share = 1.0 if slice_s <= left_s else left_s / slice_s
             if slice_pages:
                 self._clear(self._at)
-            self._pending[self._at] -= sent
-            pages += sent
-            left_s -= sent * page_s
-            if sent < slice_pages:
+            self._pending[self._at] -= share * slice_pages
+            self._zero[self._at] -= share * slice_zeros
+            pages += share * slice_pages
+            zeros += share * slice_zeros
+            if share < 1.0:  # as nearly always, in a large VM
+                self.pending_pages -= pages + zeros
                 break
+            left_s -= slice_s
             self._cleared_s[self._at] = self._clear_s[self._at]
             self._at = (self._at + 1) % _SLICES
-        zero = min(self._zero, max(left_s, 0.0) / zero_page_s)
-        self._zero -= zero
-        if sent < slice_pages and not zero:  # as nearly always, in a large VM
-            self.pending_pages -= pages
         else:
             self._count()
-        return Sent(pages + zero, zero, pages * page_s + zero * zero_page_s)
+        return Sent(pages + zeros, zeros, pages * page_s + zeros * zero_page_s)
 
     def _clear(self, at: int) -> None:
         """Of the chunk that the slice is in, unless it is clear since the last sync."""
@@ -109,7 +108,7 @@ class ExpectedMemory:
             self._clear_s[first:last] = [when_s] * (last - first)
 
     def _count(self) -> None:
-        self.pending_pages = math.fsum(self._pending) + self._zero
+        self.pending_pages = math.fsum(self._pending) + math.fsum(self._zero)
 
 
 def _whole(name: str, value: SupportsIndex, least: int) -> int:
