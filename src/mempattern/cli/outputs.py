@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import secrets
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,11 +41,11 @@ def check_outputs(paths: Iterable[Path], read: Iterable[Path], *, force: bool) -
 @contextmanager
 def whole_file(path: Path) -> Generator[BinaryIO]:
     """A file that takes the place of `path` when all went well, and leaves nothing otherwise."""
-    import tempfile  # noqa: PLC0415 - for who asked for a file
-
     path = path.resolve()
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-        part = Path(folder) / path.name
-        with part.open("wb") as file:
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:  # which has begun before there is a file: SIGTERM may end it between any two steps
+        with part.open("xb") as file:
             yield file
         part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
