@@ -134,6 +134,7 @@ def _in_a_folder(tmp_path, monkeypatch):
     [
         ([], 2, "say what to do: demo, report"),
         (["reprot"], 2, "invalid choice: 'reprot'"),
+        (["trace", "12"], 2, "to trace is a command of its own: mempattern-trace PID"),
         (["report"], 2, "required: FILE.mpt"),
         (["report", "no.mpt"], 1, "no.mpt: there is no such file"),
         (["predict", "no.mpt", *LINK], 1, "no.mpt: there is no such file"),

@@ -60,8 +60,8 @@ def test_a_target_that_cannot_be_traced_any_further(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ([], "either a PID, or -- and a COMMAND"),
-        (["12", "--", "true"], "either a PID, or -- and a COMMAND"),
+        ([], "give a PID (pidof prints none if nothing of that name runs), or -- and a COMMAND"),
+        (["12", "--", "true"], "a PID or a COMMAND, not both"),
         (["--"], "no command after --"),
         (["firefox"], "not 'firefox'; to start a command, write -- before it"),
         (["0"], "must be a process id"),
@@ -71,6 +71,8 @@ def test_a_target_that_cannot_be_traced_any_further(monkeypatch, capsys):
         (["--interval", "x", "1"], "0.01 to 60 seconds"),
         (["--duration", "-1", "1"], "positive number of seconds"),
         (["--duration", "nan", "1"], "positive number of seconds"),
+        (["--duration", "8 parsecs", "1"], "positive number of seconds"),
+        (["--duration", "50ms", "1"], "at least one --interval"),
         (["--duration", "0.05", "1"], "at least one --interval"),
         (["--count", "0", "1"], "from 1 to 999999999"),
         (["--count", "2", "--duration", "3", "1"], "not allowed with"),

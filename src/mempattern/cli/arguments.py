@@ -78,8 +78,9 @@ def seconds(text: str) -> float:
 
 
 def long_seconds(text: str) -> float:
+    """With a unit, too, as durations elsewhere have one."""
     try:
-        value = float(text)
+        value = parse_duration(text) if text[-1:].isalpha() else float(text)
     except ValueError:
         value = 0.0
     if not 0 < value < 1e9:

@@ -25,7 +25,7 @@ _EXAMPLES = (
 
 def fill(completion: Parser) -> None:
     completion.describe(_DESCRIPTION, _EXAMPLES, {0: "", 1: "", 2: "", 4: ""})
-    completion.add_argument("shell", choices=SHELLS, help="yours")
+    completion.add_argument("shell", choices=SHELLS, help=f"yours: {', '.join(SHELLS)}")
     completion.set_defaults(run=run)
 
 

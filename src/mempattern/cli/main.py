@@ -50,6 +50,8 @@ def parser(filled: Collection[str] = tuple(COMMANDS)) -> Parser:
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Exits with code 2 on wrong usage."""
     root = parser([name for name in COMMANDS if name in arguments])
+    if arguments[:1] == ["trace"]:
+        root.error("to trace is a command of its own: mempattern-trace PID")
     options = root.parse_args(arguments)
     if not hasattr(options, "run"):
         root.error(f"say what to do: {', '.join(COMMANDS)}")

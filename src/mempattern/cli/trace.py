@@ -120,8 +120,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     options = root.parse_args(ours)
     options.run = _run
     options.command = command
-    if (options.pid is None) == (not command):
-        root.error("give either a PID, or -- and a COMMAND to start")
+    if options.pid is None and not command:
+        root.error("give a PID (pidof prints none if nothing of that name runs), or -- and a "
+                   "COMMAND to start")  # fmt: skip
+    if options.pid is not None and command:
+        root.error("give a PID or a COMMAND, not both")
     if options.force and options.output is None:
         root.error("--force is about -o FILE.mpt, which is not given")
     if options.duration is not None and options.duration < options.interval:
