@@ -305,6 +305,11 @@ def test_an_interval_brings_its_own_duration():
     assert stats.groups("ram").write_rate == pytest.approx([6])
 
 
+def test_a_regions_groups_are_the_same_object_each_time():
+    stats = new_stats(1000)
+    assert stats.groups("ram") is stats.groups("ram")
+
+
 def test_the_defaults():
     stats = GroupStats([Region("ram", 1025)])
     assert (stats.group_pages, stats.half_life_s, stats.history) == (512, 10.0, None)

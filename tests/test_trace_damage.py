@@ -209,6 +209,13 @@ def test_a_damaged_interval_is_named_and_those_before_it_are_read(recorded, stat
     assert str(recorded) in str(caught.value)
 
 
+def test_a_blob_is_bounded_by_its_own_region(recorded):
+    """One that a larger region's may be is not inflated for a small one."""
+    statement = "update bitmap set words = zeroblob(2000) where interval = 2 and region = 1"
+    change(recorded, statement)
+    assert_refused(recorded, "no blob for a bitmap, or one larger than any of 65 pages can be")
+
+
 WITH_CHECKSUM = {zstd.CompressionParameter.checksum_flag: 1}
 
 

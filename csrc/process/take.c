@@ -127,7 +127,7 @@ int mpat_take(struct mpat_pass *pass, uint64_t start, uint64_t end)
         pass->register_error = mpat_uffd_register(pass->process, m->start, m->end);
     pass->is_tried = 1;
     if (pass->register_error == -EBUSY)
-        pass->lost_pages += (end - start) >> m->page_shift;
+        pass->lost_pages += n_pages(m, start, end);
     if (pass->register_error)
         return 0;
     error = take_once(pass, start, end, &missed);

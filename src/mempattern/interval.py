@@ -39,7 +39,8 @@ class Interval:
     """The pages of each region written since the collection before.
 
     `bitmaps[name]` is a read-only uint64 array of `region.n_words` words. A source's stays valid
-    and unchanged for as long as it is referenced.
+    and unchanged for as long as it is referenced, and may keep the memory of all regions' bitmaps
+    with it: copy what you keep of one.
 
     Raises `BitmapError` for an array of another dtype or length, `RegionError` for a missing one,
     `UsageError` unless the interval ends after it starts.
@@ -60,7 +61,7 @@ class Interval:
     """0 if no page is known to be missing from the bitmaps, else a lower bound of how many."""
     collect_ns: int = 0
     """Time the collection itself took."""
-    lent: tuple[tuple[Region, ...], Any, list[Any]] | None = field(
+    _lent: tuple[tuple[Region, ...], Any, list[Any]] | None = field(
         init=False, default=None, repr=False
     )
     """For the C core: regions, and pointers to their bitmaps with what keeps these alive."""

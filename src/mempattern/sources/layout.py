@@ -77,7 +77,7 @@ class _Span:
     def region(self) -> Region:
         """The same object until the span grows."""
         n_pages, region = (self.end - self.start) // self.page_bytes, self._region
-        if region is None or region.address != self.start or region.n_pages != n_pages:
+        if region is None or region.n_pages != n_pages:
             region = self._region = Region(self.name, n_pages, self.page_bytes, self.start)
         return region
 
