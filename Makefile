@@ -138,11 +138,11 @@ slowdown: $(VENV)/ready
 
 # Sets that are complete are left as they are: remove build/migrations to begin anew.
 migrations: $(VENV)/ready
-	for set in dev dev-hard dev-fierce held held-hard held-fierce; do \
+	for set in dev dev-hard dev-fierce held held-hard held-fierce untraced; do \
 	    $(BIN)/python benches/migration_run.py $$set build/migrations/$${set%%-*} || exit 1; \
 	done
 	mkdir -p benches/data
-	for set in dev held; do \
+	for set in dev held untraced; do \
 	    tar -cJf benches/data/migrations-$$set.tar.xz -C build/migrations $$set || exit 1; \
 	done
 

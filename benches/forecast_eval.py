@@ -1,6 +1,8 @@
 """Every model's forecast of every recorded migration, beside what QEMU did.
 
-python benches/forecast_eval.py RESULTS.json
+python benches/forecast_eval.py RESULTS.json [SET...]
+
+With sets named, the results of the others stay as they are.
 """
 
 from __future__ import annotations
@@ -51,8 +53,10 @@ def evaluate(run: Run) -> dict[str, Any]:
 
 
 def main() -> None:
-    (out,) = sys.argv[1:]
-    results = {name: [evaluate(run) for run in runs(unpacked(name))] for name in SETS}
+    out, *names = sys.argv[1:]
+    results = json.loads(Path(out).read_text()) if names else {}
+    for name in names or (*SETS, "untraced"):
+        results[name] = [evaluate(run) for run in runs(unpacked(name))]
     Path(out).write_text(json.dumps(results, indent=1))
 
 

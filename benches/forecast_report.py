@@ -14,7 +14,11 @@ from typing import Any
 
 BAD = 0.25
 FIGURES = ("total_s", "sent_bytes", "downtime_s")
-SETS = {"dev": "looked at while developing", "held": "not looked at before"}
+SETS = {
+    "dev": "looked at while developing",
+    "held": "not looked at before",
+    "untraced": "not looked at before, and traced until they began only",
+}
 
 Row = dict[str, Any]
 

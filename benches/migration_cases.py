@@ -1,7 +1,8 @@
 """The migrations that are run: every pattern of the guest, by sizes, rates, links and limits.
 
 Two sets, drawn alike from different seeds. `dev` is for choosing and calibrating; `held` is for
-judging, and nobody looks at its results before everything is chosen.
+judging, and nobody looks at its results before everything is chosen. `untraced` is a third one,
+for judging as well, of guests that run as fast as they can while they migrate.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ class Case:
     warm_up_s: float
     observe_s: float
     patience_s: float
+    is_traced_meanwhile: bool = True
+    """Else it is traced before only, as who asks for a forecast does it."""
 
 
 def draw(which: str, seed: int) -> list[Case]:
@@ -130,9 +133,18 @@ def _fierce(name: str, pattern: str, rng: random.Random) -> Case:
     return replace(case, command_line=line, patience_s=20.0)
 
 
+def draw_untraced(seed: int) -> list[Case]:
+    easy, hard = draw("", seed)[:UNTRACED_OF_EACH], draw_hard("", seed)[:UNTRACED_OF_EACH]
+    return [
+        replace(case, name=f"untraced-{i:02d}", is_traced_meanwhile=False)
+        for i, case in enumerate((*easy, *hard))
+    ]
+
+
 HARD = ("sweep", "hotset", "uniform", "zipf", "phased", "stride")
 HARD_PER_SET = 24
 FIERCE_PER_SET = 12
+UNTRACED_OF_EACH = 8
 CASES = {
     "dev": draw("dev", 20261125),
     "held": draw("held", 77),
@@ -140,4 +152,5 @@ CASES = {
     "held-hard": draw_hard("held-hard", 1234),
     "dev-fierce": draw_fierce("dev-fierce", 5),
     "held-fierce": draw_fierce("held-fierce", 99),
+    "untraced": draw_untraced(2026),
 }

@@ -1,12 +1,12 @@
 """Real migrations of the guest program between two QEMUs, traced: what forecasts are held against.
 
-python benches/migration_run.py dev|held DIRECTORY [NAME...]
+python benches/migration_run.py SET DIRECTORY [NAME...]
 
 Each case of `migration_cases.py` gives NAME.json (the case, every pass as it ended, QEMU's figures
 ten times a second, the result) and NAME.mpt (the guest's dirty pages from some seconds before the
-migration until its end). Cases that have both are left out, so that an interrupted run goes on.
-The link is the loopback device of a network namespace behind a token bucket. Needs root, /dev/kvm,
-qemu-system-x86_64, and `ip` and `tc` of iproute2.
+migration until its end, or its beginning). Cases that have both are left out, so that an
+interrupted run goes on. The link is the loopback device of a network namespace behind a token
+bucket. Needs root, /dev/kvm, qemu-system-x86_64, and `ip` and `tc` of iproute2.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -116,7 +117,7 @@ class Tracing:
             raise self._failure
 
 
-async def migrate(case: Case, source: Path, tracing: Tracing) -> dict[str, Any]:
+async def migrate(case: Case, source: Path, on_pass: Callable[[], None]) -> dict[str, Any]:
     """What QEMU said: passes as they ended, polls, the result; times are CLOCK_MONOTONIC ns."""
     client = QMPClient()
     passes: list[dict[str, Any]] = []
@@ -132,7 +133,7 @@ async def migrate(case: Case, source: Path, tracing: Tracing) -> dict[str, Any]:
     async def take(listener: EventListener) -> None:
         async for event in listener:
             now = time.monotonic_ns()
-            tracing.now.set()
+            on_pass()
             info: Any = await client.execute("query-migrate")
             data: Any = event["data"]
             passes.append({"ns": now, "pass": data["pass"], **said(info)})
@@ -187,9 +188,12 @@ def record(case: Case, directory: Path) -> None:
                 try:
                     time.sleep(case.observe_s)
                     nonzero = nonzero_pages(process.pid, source.placed)
-                    run_ = asyncio.run(migrate(case, near, tracing))
+                    if case.is_traced_meanwhile:
+                        run_ = asyncio.run(migrate(case, near, tracing.now.set))
                 finally:
                     tracing.close()
+        if not case.is_traced_meanwhile:
+            run_ = asyncio.run(migrate(case, near, lambda: None))
         run_ |= {"case": asdict(case), "nonzero_pages": nonzero, "kernel": kernel()}
         name.with_suffix(".json").write_text(json.dumps(run_))
         ram = run_["result"].get("ram", {})
