@@ -236,13 +236,14 @@ def test_a_curve_of_an_idle_guest_by_hand():
     assert course.total_s == pytest.approx(3000 * PAGE_S + 1000 * 9 / BANDWIDTH)
 
 
-def test_the_zero_pages_of_a_curve_lie_evenly():
+@pytest.mark.parametrize(("zeros", "pages", "of_zeros"), [("evenly", 2000, 500), ("last", 1550, 0)])
+def test_where_the_zero_pages_of_a_curve_lie(zeros, pages, of_zeros):
     """3000 pages of a second each, and 1000 of a tenth of one: half of all takes 1550 s."""
-    memory = ExpectedMemory(curve_of(0.0), PAGES, zero_pages=1000)
+    memory = ExpectedMemory(curve_of(0.0), PAGES, zero_pages=1000, zeros=zeros)
     memory.start(0)
     sent = memory.send(1550.0, 1.0, 0.1)
-    assert (sent.pages, sent.zero_pages) == (pytest.approx(2000), pytest.approx(500))
-    assert memory.sync() == pytest.approx(2000)
+    assert (sent.pages, sent.zero_pages) == (pytest.approx(pages), pytest.approx(of_zeros))
+    assert memory.sync() == pytest.approx(PAGES - pages)
     assert memory.send(9999.0, 1.0, 0.1).duration_s == pytest.approx(1550)
     assert memory.pending_pages == 0
 
@@ -275,9 +276,10 @@ def test_the_spread_of_a_curve_is_the_forecasts():
     steps=st.lists(st.floats(0, 2), max_size=12),
     n_zero=st.integers(0, PAGES),
     bound=st.sampled_from(["low", "pages", "high"]),
+    zeros=st.sampled_from(["evenly", "last"]),
 )
-def test_expected_pages_are_between_none_and_all(writes, steps, n_zero, bound):
-    memory = ExpectedMemory(curve_of(writes / PAGE_S), PAGES, n_zero, bound=bound)
+def test_expected_pages_are_between_none_and_all(writes, steps, n_zero, bound, zeros):
+    memory = ExpectedMemory(curve_of(writes / PAGE_S), PAGES, n_zero, bound=bound, zeros=zeros)
     memory.start(0)
     for step in steps:
         before = memory.pending_pages

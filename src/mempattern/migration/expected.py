@@ -22,7 +22,8 @@ class ExpectedMemory:
 
     Memory is cut into slices, which are sent one after the other and around. What is written is
     taken to lie evenly in them, so that of a slice whose log was cleared t ago D(t) / slices are
-    to be sent. Where the zero pages lie is not known either: they are taken to lie evenly, too, and
+    to be sent. Where the zero pages lie is not known either, and decides how many others are left
+    when a first pass ends: `zeros` has them lie evenly, too, or behind the others. They are taken
     not to be written. `bound` takes the curve's lower or upper bound.
 
     Raises `UsageError` for numbers of pages that are none.
@@ -35,18 +36,21 @@ class ExpectedMemory:
         zero_pages: SupportsIndex = 0,
         *,
         bound: Literal["low", "pages", "high"] = "pages",
+        zeros: Literal["evenly", "last"] = "evenly",
         chunk_pages: SupportsIndex = CHUNK_PAGES,
     ) -> None:
         total = _whole("n_pages", n_pages, 1)
-        zeros = _whole("zero_pages", zero_pages, 0)
+        n_zeros = _whole("zero_pages", zero_pages, 0)
         in_chunk = _whole("chunk_pages", chunk_pages, 0)
         estimates = [curve.at(float(window_s)) for window_s in _WINDOWS_S]
         self._written = np.array([getattr(one, bound) for one in estimates], np.float64)
         self.page_bytes: int = curve.page_bytes
         self.n_pages: int = total
         self.pending_pages: float = float(total)
-        self._zero_pages = min(zeros, total)
+        self._zero_pages = min(n_zeros, total)
         self._share = 1 / _SLICES
+        evenly = [self._zero_pages * self._share] * _SLICES
+        self._zeros = evenly if zeros == "evenly" else [0.0] * (_SLICES - 1) + [self._zero_pages]
         # A chunk's log is cleared when the first slice of it is sent; without chunks, by a sync.
         self._chunk = _SLICES * in_chunk / total if in_chunk else float(_SLICES)
 
@@ -54,7 +58,7 @@ class ExpectedMemory:
         self._now_s = 0.0
         self._cleared_s: npt.NDArray[np.float64] = np.full(_SLICES, -np.inf)
         self._pending = [(self.n_pages - self._zero_pages) * self._share] * _SLICES
-        self._zero = [self._zero_pages * self._share] * _SLICES
+        self._zero = list(self._zeros)
         self._at = 0
         self._sync_s = 0.0
         self._clear_s = [math.nan] * _SLICES

@@ -67,7 +67,8 @@ def forecast(
     only zeros, or which (a bitmap a region). `ceiling_s` is the longest downtime that could be
     allowed, by default the limit. `patience_s` is when a migration that has not ended is given up:
     by default ten times what sending all of RAM once takes, and at least a minute. `courses` is 12
-    by default, and fewer for VMs of more than 16 GiB.
+    by default, and fewer for VMs of more than 16 GiB; of a curve they are its three bounds,
+    each with its zero pages evenly among the others and behind them.
 
     Raises `UsageError` for numbers that are not positive and finite, for a curve without n_pages,
     and if sending all memory once takes more than 200 times what was observed.

@@ -100,7 +100,7 @@ def intensity(
     """
     shared = memories(curve, curve.n_pages, zero_pages or 0, CHUNK_PAGES)
     downtime_limit_s = positive_seconds("downtime_limit_s", downtime_limit_s)
-    link = Migrations(curve, shared, bandwidth_Bps, courses=len(shared))
+    link = Migrations(curve, shared, bandwidth_Bps)
     outlook = link.outlook(downtime_limit_s)
     ends = outlook.converges
     unsure = _doubt(observed, link, downtime_limit_s, ends)

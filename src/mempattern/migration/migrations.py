@@ -89,7 +89,9 @@ class Migrations:
         n_courses = whole_number(courses, 1, 10_000)
         if n_courses is None:
             raise UsageError(f"courses must be a whole number from 1 to 10000, not {courses!r}")
-        self.courses: int = max(n_courses, len(memories))
+        # Of a curve each memory goes the same way each time.
+        is_curve = isinstance(workload, DirtyCurve)
+        self.courses: int = len(memories) if is_curve else max(n_courses, len(memories))
         self._enough_s = usual_patience_s(memory.n_pages, memory.page_bytes, self.bandwidth_Bps)
         self.patience_s: float = positive_seconds(
             "patience_s", self._enough_s if patience_s is None else patience_s
@@ -255,7 +257,10 @@ def memories(
                 "a curve does not say how large the VM is: give n_pages, and zero as a number"
             )
         return [
-            ExpectedMemory(workload, n_pages, zero, bound=bound, chunk_pages=chunk_pages)
+            ExpectedMemory(
+                workload, n_pages, zero, bound=bound, zeros=zeros, chunk_pages=chunk_pages
+            )
+            for zeros in (("evenly", "last") if zero else ("evenly",))
             for bound in ("low", "pages", "high")
         ]
     zeros: list[Bitmap] | None

@@ -100,9 +100,9 @@ def _forecast(summary: Summary, found: Intensity) -> Markup:
                     escape(one.sentence))
             for one in advice.recommendations
         )),
-        element("p", "Made from D(t): the guest is taken to go on as it was seen. The middle of "
-                f"{advice.courses:,} courses, and between what nine of ten lie. mempattern predict "
-                "goes through the very pages, and knows phases and sweeps.", class_="hint"),
+        element("p", "Made from D(t) and its bounds: the guest is taken to go on as it was seen. "
+                "mempattern predict goes through the very pages, and knows phases and sweeps.",
+                class_="hint"),
     ])  # fmt: skip
 
 
