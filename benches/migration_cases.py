@@ -2,7 +2,7 @@
 
 Two sets, drawn alike from different seeds. `dev` is for choosing and calibrating; `held` is for
 judging, and nobody looks at its results before everything is chosen. `untraced` is a third one,
-for judging as well, of guests that run as fast as they can while they migrate.
+for judging as well, of guests that are not traced any more while they migrate.
 """
 
 from __future__ import annotations
