@@ -22,9 +22,22 @@ from mempattern.interval import AnyBitmap, Interval
 from mempattern.regions import GROUP_PAGES, Region, check_group_pages, check_regions, origins
 
 _SEEN = ffi.typeof("mpat_seen[]")
+_N_COUNTS = 5  # of eight bytes each
 
 
 _NOTHING = Seen(0, 0, 0, 0, 0)
+
+
+def _sum(parts: list[Seen]) -> Seen:
+    if len(parts) == 1:
+        return parts[0]
+    return Seen(
+        sum(part.dirty_pages for part in parts),
+        sum(part.redirtied_pages for part in parts),
+        sum(part.fresh_pages for part in parts),
+        sum(part.active_groups for part in parts),
+        sum(part.runs for part in parts),
+    )
 
 
 class Groups:
@@ -190,10 +203,10 @@ class GroupStats:
         if result != 0:
             _check(result)
         self.n_intervals += 1
-        counts = np.frombuffer(ffi.buffer(seen), np.uint64).reshape(len(words), -1)
-        active = np.flatnonzero(counts[:, 0]).tolist()
+        dirty_pages = memoryview(ffi.buffer(seen)).cast("Q")[::_N_COUNTS].tolist()
+        active = [number for number, n_dirty in enumerate(dirty_pages) if n_dirty]
         self._active = {held.regions[number].name: Seen.of(seen[number]) for number in active}
-        return Seen(*counts.sum(axis=0).tolist())
+        return _sum(list(self._active.values()))
 
     def follow(self, regions: Iterable[Region]) -> None:
         """Go on with these regions: larger ones, more of them, or in another order.
