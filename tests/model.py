@@ -241,4 +241,14 @@ def make_pages(kind, n_pages, rng):
 
 
 EDGE_SIZES = (1, 63, 64, 65, 511, 512, 513, 575, 1024, 4095, 4097, 8193, 12345, 32767, 32768, 32769)
+GROUP_ARRAYS = (
+    "dirty",
+    "redirtied",
+    "fresh",
+    "touched",
+    "active_intervals",
+    "streak",
+    "last_active",
+    "dirty_total",
+)
 GROUP_PAGES = (64, 128, 192, 320, 448, 512, 576, 1024, 1536, 4096, 1 << 20)

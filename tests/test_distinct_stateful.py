@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from growing import grown_regions, new_region
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -16,18 +17,13 @@ from hypothesis.stateful import (
 from model import KINDS, ModelDistinct, make_pages, to_words
 from test_distinct import check_all
 
-from mempattern import DistinctPages, Interval, Provenance, Region, errors
+from mempattern import DistinctPages, Interval, Provenance, errors
 
 pytestmark = pytest.mark.usefixtures("kernel")
 
 
 SIZES = st.sampled_from([1, 64, 100, 513, 3000, 33_000])
 GROWTHS = st.tuples(st.integers(0, 3), st.sampled_from([0, 0, 1, 63, 64, 511, 1000, 40_000]))
-
-
-def new_region(number, n_pages):
-    """With room to grow at its start."""
-    return Region(f"slot {number}", n_pages, address=(number + 1) << 40)
 
 
 class DistinctMachine(RuleBasedStateMachine):
@@ -86,21 +82,9 @@ class DistinctMachine(RuleBasedStateMachine):
         order=st.randoms(use_true_random=False),
     )
     def follow(self, growths, new, order):
-        regions = []
-        for region, (groups, pages) in zip(self.model.regions, growths, strict=False):
-            front = groups * self.model.group_pages
-            regions.append(
-                replace(
-                    region,
-                    address=region.address - front * region.page_bytes,
-                    n_pages=region.n_pages + front + pages,
-                )
-            )
-        for n_pages in new[: 5 - len(regions)]:
-            regions.append(new_region(len(regions), n_pages))
-        order.shuffle(regions)
+        regions = grown_regions(self.model.regions, growths, new, self.model.group_pages, order)
         self.distinct.follow(iter(regions))
-        self.model.follow(tuple(regions))
+        self.model.follow(regions)
 
     @rule()
     def what_is_no_growth_changes_nothing(self):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from model import EDGE_SIZES, KINDS, grown, make_pages, to_words
+from model import EDGE_SIZES, GROUP_ARRAYS, KINDS, grown, make_pages, to_words
 
 from mempattern import DirtyHistory, GroupStats, Interval, MempatternError, Provenance, Region, Seen
 from mempattern.errors import BusyError, RegionError, UsageError
@@ -18,17 +18,7 @@ pytestmark = pytest.mark.usefixtures("kernel")
 
 MIB2 = 512 * 4096
 RAM = Region("ram", 1000, address=1 << 30)
-FIELDS = (
-    "dirty",
-    "redirtied",
-    "fresh",
-    "touched",
-    "active_intervals",
-    "streak",
-    "last_active",
-    "dirty_total",
-    "write_rate",
-)
+FIELDS = (*GROUP_ARRAYS, "write_rate")
 
 
 def larger(region, pages_in_front, pages_behind):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from model import GROUP_ARRAYS
 from test_bitmap_input import BYTES, EXPECTED, N_PAGES, RNG, WORDS, mapped, new_stats
 
 from mempattern import (
@@ -43,18 +44,6 @@ def test_no_hold_on_the_callers_buffer_stays():
             group_counts(bitmap, 64)
     growing.append(0)  # BufferError while anybody holds it
     mapping.close()
-
-
-GROUP_ARRAYS = (
-    "dirty",
-    "redirtied",
-    "fresh",
-    "touched",
-    "active_intervals",
-    "streak",
-    "last_active",
-    "dirty_total",
-)
 
 
 @pytest.mark.parametrize("field", GROUP_ARRAYS)

@@ -4,6 +4,7 @@ from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
+from growing import grown_regions, new_region
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -13,7 +14,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from model import KINDS, ModelHistory, ModelStats, make_pages, to_pages, to_words
+from model import GROUP_ARRAYS, KINDS, ModelHistory, ModelStats, make_pages, to_pages, to_words
 
 from mempattern import (
     DirtyHistory,
@@ -21,7 +22,6 @@ from mempattern import (
     Interval,
     MempatternError,
     Provenance,
-    Region,
     errors,
 )
 
@@ -32,22 +32,7 @@ DURATIONS_NS = st.sampled_from([1, 1000, 10**6, 10**9, 10**12, 10**15]) | st.int
 
 
 GROWTHS = st.tuples(st.integers(0, 3), st.sampled_from([0, 0, 1, 63, 64, 511, 1000, 40_000]))
-FIELDS = (
-    "dirty",
-    "redirtied",
-    "fresh",
-    "touched",
-    "active_intervals",
-    "streak",
-    "last_active",
-    "dirty_total",
-    "write_rate",
-)
-
-
-def new_region(number, n_pages):
-    """With room to grow at its start."""
-    return Region(f"slot {number}", n_pages, address=(number + 1) << 40)
+FIELDS = (*GROUP_ARRAYS, "write_rate")
 
 
 class StatsMachine(RuleBasedStateMachine):
@@ -130,26 +115,14 @@ class StatsMachine(RuleBasedStateMachine):
         order=st.randoms(use_true_random=False),
     )
     def follow(self, growths, new, order):
-        regions = []
-        for region, (groups, pages) in zip(self.regions, growths, strict=False):
-            front = groups * self.stats.group_pages
-            regions.append(
-                replace(
-                    region,
-                    address=region.address - front * region.page_bytes,
-                    n_pages=region.n_pages + front + pages,
-                )
-            )
-        for n_pages in new[: 5 - len(regions)]:
-            regions.append(new_region(len(regions), n_pages))
-        order.shuffle(regions)
-        if tuple(regions) != self.regions:
+        regions = grown_regions(self.regions, growths, new, self.stats.group_pages, order)
+        if regions != self.regions:
             self.left = [
                 (groups, {field: getattr(groups, field).copy() for field in FIELDS})
                 for groups in self.groups.values()
             ]
         self.stats.follow(iter(regions))
-        self.regions = tuple(regions)
+        self.regions = regions
         self.model.follow(self.regions)
         self.model_history.follow(self.regions)
         self.take_groups()
