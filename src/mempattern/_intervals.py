@@ -26,7 +26,7 @@ def lend_all(
     if not isinstance(bitmaps, Interval):
         _check_names(bitmaps, regions, names)
         return _lend(bitmaps, regions)
-    lent = bitmaps._lent
+    lent = bitmaps.lent
     if lent is None or lent[0] is not regions:
         if bitmaps.regions != regions and set(bitmaps.regions) != set(regions):
             raise RegionError(
@@ -34,7 +34,7 @@ def lend_all(
                 f"expected {_named(regions)}; unknown ones cannot be counted"
             )
         lent = regions, *_lend(bitmaps.bitmaps, regions)
-        object.__setattr__(bitmaps, "_lent", lent)  # it goes to several that have the same regions
+        object.__setattr__(bitmaps, "lent", lent)  # it goes to several that have the same regions
     return lent[1:]
 
 

@@ -61,7 +61,7 @@ class Interval:
     """0 if no page is known to be missing from the bitmaps, else a lower bound of how many."""
     collect_ns: int = 0
     """Time the collection itself took."""
-    _lent: tuple[tuple[Region, ...], Any, list[Any]] | None = field(
+    lent: tuple[tuple[Region, ...], Any, list[Any]] | None = field(
         init=False, default=None, repr=False
     )
     """For the C core: regions, and pointers to their bitmaps with what keeps these alive."""
