@@ -91,7 +91,13 @@ def test_bounds_have_the_models_own_error_in_them():
 @pytest.mark.parametrize(("gib", "courses"), [(1, 12), (16, 12), (32, 6), (64, 3), (1024, 3)])
 def test_large_vms_have_fewer_courses(gib, courses):
     memory = ExpectedMemory(curve_of(0.0), gib << 18)
-    assert Migrations(curve_of(0.0), [memory], BANDWIDTH).courses == courses
+    assert Migrations(record(idle(64, 2)), [memory], BANDWIDTH).courses == courses
+
+
+def test_a_curve_goes_one_way_from_each_bound():
+    of_one = [ExpectedMemory(curve_of(0.0), PAGES)]
+    assert Migrations(curve_of(0.0), of_one, BANDWIDTH).courses == 1
+    assert Migrations(curve_of(0.0), 3 * of_one, BANDWIDTH, courses=12).courses == 3
 
 
 def test_a_hot_set_above_the_limit():
