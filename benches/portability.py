@@ -31,7 +31,8 @@ DEBIAN = {"3.14": "forky"}
 TESTS = ("kernels", "quantities", "bitmaps", "interval", "stats", "history", "distinct",
          "distinct_stateful", "trace", "layout", "maps", "curve", "intensity", "verdict",
          "simulate", "bad_policies", "mp", "ramstream", "jit", "jit_policies",
-         "jit_refusals", "trace_refused", "trace_damage", "kvm_sources", "kvm_wrong_hands")  # fmt: skip
+         "jit_refusals", "trace_refused", "trace_damage", "kvm_sources",
+         "kvm_wrong_hands")  # fmt: skip
 # At an emulator's speed; without what starts another Python, which the kernel cannot.
 ARM64_TESTS = ("kernels", "quantities", "bitmaps", "interval", "history", "distinct",
                "distinct_stateful", "trace")  # fmt: skip

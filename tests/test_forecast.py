@@ -1,64 +1,31 @@
-"""What a forecast says, held to what it is of; zero pages; a curve as memory, held to the pages."""
+"""What a forecast says, held to what it is of."""
 
 import math
 
 import numpy as np
 import pytest
+from forecasts import (
+    BANDWIDTH,
+    BARE,
+    LIMIT_PAGES,
+    LIMIT_S,
+    PAGE_S,
+    PAGES,
+    check_sense,
+    curve_of,
+    foresee,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from model import per_group, to_pages, to_words
-from recordings import PROVENANCE, hot, idle, record, square_wave, uniform
+from model import to_words
+from recordings import hot, idle, record, square_wave, uniform
 
-from mempattern import Interval, Region, errors
-from mempattern.curve import DirtyCurve
+from mempattern import errors
 from mempattern.migration.expected import ExpectedMemory
 from mempattern.migration.forecast import Forecast, forecast
 from mempattern.migration.migrations import Migrations
 from mempattern.migration.outlook import Outlook, Range
-from mempattern.migration.precopy import Host, precopy
-from mempattern.migration.recording import Recording
-from mempattern.migration.replayed import ReplayedMemory
-from mempattern.migration.zeros import spread_zeros, zeros_by_group
-
-PAGES = 4000
-BANDWIDTH = 8e6
-PAGE_S = 4104 / BANDWIDTH  # 2 s for all of them
-LIMIT_S = 0.3
-LIMIT_PAGES = BANDWIDTH * LIMIT_S / 4096
-BARE = Host(buffer_s=0.0, switchover_s=0.0, setup_s=0.0)
-
-
-def foresee(workload, limit_s=LIMIT_S, **options):
-    return forecast(workload, BANDWIDTH, limit_s, **({"courses": 4, "patience_s": 20.0} | options))
-
-
-def outlooks(of):
-    phase = [of.phase.outlook] if of.phase else []
-    return [of.stock, of.earliest, of.auto_converge, *phase]
-
-
-def ranges(of):
-    for outlook in outlooks(of):
-        yield from (outlook.total_s, outlook.sent_bytes, outlook.downtime_s, outlook.passes)
-    yield of.least_limit_s
-    yield from (of.postcopy.total_s, of.postcopy.sent_bytes)
-    yield from (of.postcopy.missing_pages, of.postcopy.degraded_s)
-
-
-def check_sense(of):
-    for found in ranges(of):
-        if found is not None:
-            assert 0 <= found.low <= found.middle <= found.high < math.inf
-    for outlook in outlooks(of):
-        assert 0 <= outlook.likelihood <= 1
-        figures = (outlook.total_s, outlook.sent_bytes, outlook.downtime_s, outlook.passes)
-        assert [figure is None for figure in figures] == [outlook.likelihood == 0] * 4
-        assert outlook.throttled_s >= 0
-    assert of.stock.throttled_s == of.earliest.throttled_s == 0
-    assert all(isinstance(note, str) and "\n" not in note for note in of.notes)
-
-
-# ---- what it says ------------------------------------------------------------------------------
+from mempattern.migration.precopy import Host
 
 
 def test_an_idle_guest():
@@ -195,188 +162,6 @@ def test_any_forecast_makes_sense(seed, n_intervals, writes, n_hot, limits_s):
 def test_the_same_again():
     recording = record(uniform(PAGES, 50, 500))
     assert foresee(recording) == foresee(recording)
-
-
-# ---- a curve -------------------------------------------------------------------------------------
-
-WINDOWS_S = np.geomspace(0.05, 20, 25)
-
-
-def curve_of(writes_per_s, n_pages=PAGES, page_bytes=4096):
-    """D(t) of writes at random."""
-    pages = -n_pages * np.expm1(-writes_per_s * WINDOWS_S / n_pages)
-    return DirtyCurve(WINDOWS_S, pages, 0.01 * pages, 100, n_pages, page_bytes)
-
-
-@pytest.mark.parametrize("writes", [0.0, 0.3, 0.6, 0.9, 1.5, 3.0])
-@pytest.mark.parametrize("chunk_pages", [0, 1 << 18])
-def test_a_curve_is_as_good_as_its_pages(writes, chunk_pages):
-    """`writes` times as many as pages can be sent."""
-    per_s = writes / PAGE_S
-    expected = precopy(
-        ExpectedMemory(curve_of(per_s), PAGES, chunk_pages=chunk_pages),
-        BANDWIDTH, LIMIT_S, patience_s=20,
-    )  # fmt: skip
-    courses = []
-    for seed in range(4):
-        recording = record(uniform(PAGES, 200, per_s * 0.1, seed))
-        memory = ReplayedMemory(recording, recording.starts_s, chunk_pages=chunk_pages)
-        courses.append(precopy(memory, BANDWIDTH, LIMIT_S, patience_s=20, seed=seed))
-    assert [course.converged for course in courses] == [expected.converged] * 4
-    for figure in ("total_s", "sent_bytes"):
-        replayed = np.mean([getattr(course, figure) for course in courses])
-        assert getattr(expected, figure) == pytest.approx(replayed, rel=0.1)
-    after_the_bulk = np.mean([course.passes[1].pending_pages for course in courses])
-    assert expected.passes[1].pending_pages == pytest.approx(after_the_bulk, rel=0.1)
-    if not expected.converged:
-        settled = [np.mean([p.pending_pages for p in c.passes[-4:-1]]) for c in courses]
-        wanted = np.mean([p.pending_pages for p in expected.passes[-4:-1]])
-        assert wanted == pytest.approx(np.mean(settled), rel=0.1)
-
-
-def test_a_curve_of_an_idle_guest_by_hand():
-    memory = ExpectedMemory(curve_of(0.0), PAGES, zero_pages=1000)
-    course = precopy(memory, BANDWIDTH, LIMIT_S, host=Host(1e6, 0.0, 0.0, 0.0))
-    assert course.converged
-    assert course.sent_bytes == pytest.approx(3000 * 4104 + 1000 * 9)
-    assert course.total_s == pytest.approx(3000 * PAGE_S + 1000 * 9 / BANDWIDTH)
-
-
-@pytest.mark.parametrize(("zeros", "pages", "of_zeros"), [("evenly", 2000, 500), ("last", 1550, 0)])
-def test_where_the_zero_pages_of_a_curve_lie(zeros, pages, of_zeros):
-    """3000 pages of a second each, and 1000 of a tenth of one: half of all takes 1550 s."""
-    memory = ExpectedMemory(curve_of(0.0), PAGES, zero_pages=1000, zeros=zeros)
-    memory.start(0)
-    sent = memory.send(1550.0, 1.0, 0.1)
-    assert (sent.pages, sent.zero_pages) == (pytest.approx(pages), pytest.approx(of_zeros))
-    assert memory.sync() == pytest.approx(PAGES - pages)
-    assert memory.send(9999.0, 1.0, 0.1).duration_s == pytest.approx(1550)
-    assert memory.pending_pages == 0
-
-
-@pytest.mark.parametrize(("chunk_pages", "pages"), [(1024, 6.25), (1 << 18, 20.0), (0, 20.0)])
-def test_a_chunk_of_a_curve_is_cleared_when_its_first_page_is_sent(chunk_pages, pages):
-    """One page a second. Of four chunks the first one is begun after 10 s, the others after 15."""
-    memory = ExpectedMemory(curve_of(1.0, 4096), 4096, chunk_pages=chunk_pages)
-    memory.start(0)
-    memory.run(10)
-    assert memory.send(512, 1.0, 1.0).pages == pytest.approx(512)
-    memory.run(5)
-    assert memory.send(4096, 1.0, 1.0).pages == pytest.approx(4096 - 512)
-    memory.run(5)
-    assert memory.sync() == pytest.approx(pages, rel=0.02)
-
-
-def test_the_spread_of_a_curve_is_the_forecasts():
-    curve = curve_of(0.6 / PAGE_S)
-    wide = DirtyCurve(WINDOWS_S, curve.pages, 0.1 * curve.pages, 100, PAGES)
-    spread = []
-    for of in (foresee(curve, n_pages=PAGES), foresee(wide, n_pages=PAGES)):
-        check_sense(of)
-        spread.append(of.stock.sent_bytes.high / of.stock.sent_bytes.low)
-    assert spread[1] > 1.1 * spread[0]
-
-
-@given(
-    writes=st.floats(0, 5),
-    steps=st.lists(st.floats(0, 2), max_size=12),
-    n_zero=st.integers(0, PAGES),
-    bound=st.sampled_from(["low", "pages", "high"]),
-    zeros=st.sampled_from(["evenly", "last"]),
-)
-def test_expected_pages_are_between_none_and_all(writes, steps, n_zero, bound, zeros):
-    memory = ExpectedMemory(curve_of(writes / PAGE_S), PAGES, n_zero, bound=bound, zeros=zeros)
-    memory.start(0)
-    for step in steps:
-        before = memory.pending_pages
-        sent = memory.send(step, PAGE_S, 1e-6)
-        assert 0 <= sent.zero_pages <= sent.pages <= before + 1e-9
-        assert sent.duration_s <= step + 1e-9
-        memory.run(step)
-        left = memory.pending_pages
-        assert left - 1e-6 <= memory.sync() <= PAGES
-    memory.start(1)
-    assert memory.pending_pages == PAGES
-
-
-def test_a_forecast_by_a_curve():
-    of = foresee(curve_of(0.5 / PAGE_S), n_pages=PAGES, zero=500)
-    check_sense(of)
-    assert of.stock.converges is True
-    assert of.phase is None
-    never = foresee(curve_of(3 / PAGE_S), n_pages=PAGES)
-    check_sense(never)
-    assert never.stock.converges is False
-
-
-def test_a_curve_observed_too_shortly():
-    pages = -PAGES * np.expm1(-np.array([0.1, 0.2, 0.4, 0.8]))
-    short = DirtyCurve([0.05, 0.1, 0.2, 0.4], pages, 1.0, 100, PAGES)
-    (note,) = foresee(short, n_pages=PAGES).notes
-    assert note.startswith("observed for 0.4 s, but a pass takes")
-
-
-# ---- zero pages ----------------------------------------------------------------------------------
-
-
-def two_regions(seed, n_pages=(700, 129), written=0.3):
-    rng = np.random.default_rng(seed)
-    regions = tuple(Region(f"slot {i}", n) for i, n in enumerate(n_pages))
-    pages = [rng.random(n) < written for n in n_pages]
-    words = {r.name: to_words(p, garbage=rng) for r, p in zip(regions, pages, strict=True)}
-    return Recording([Interval(0, 0, 10**8, regions, words, PROVENANCE)]), pages
-
-
-def as_pages(bitmaps, recording):
-    return [
-        to_pages(words, region.n_pages)
-        for words, region in zip(bitmaps, recording.regions, strict=True)
-    ]
-
-
-@given(seed=st.integers(0, 2**20), n_zero=st.integers(0, 900))
-def test_spread_zeros(seed, n_zero):
-    recording, written = two_regions(seed)
-    zero = as_pages(spread_zeros(recording, n_zero), recording)
-    free = [~pages for pages in written]
-    n_free = sum(int(pages.sum()) for pages in free)
-    assert sum(int(pages.sum()) for pages in zero) == min(n_zero, n_free)
-    share = min(n_zero / n_free, 1.0)
-    for chosen, pages in zip(zero, free, strict=True):
-        assert not (chosen & ~pages).any()
-        # Evenly: any run of the unwritten pages has its share, but for one.
-        taken = np.cumsum(chosen[pages])
-        np.testing.assert_allclose(taken, share * np.arange(1, taken.size + 1), atol=1.001 + 1e-9)
-
-
-def test_spread_zeros_where_all_was_written():
-    recording, _ = two_regions(0, written=1.1)
-    assert not any(pages.any() for pages in as_pages(spread_zeros(recording, 50), recording))
-
-
-@given(
-    seed=st.integers(0, 2**20),
-    group_pages=st.sampled_from([64, 128, 512, 1024]),
-    written=st.sampled_from([0.0, 0.1, 0.9]),
-)
-def test_zeros_by_group(seed, group_pages, written):
-    recording, pages = two_regions(seed, written=written)
-    rng = np.random.default_rng(seed)
-    # What is written is not zero; of the rest some.
-    nonzero = [bits | (rng.random(bits.size) < 0.4) for bits in pages]
-    counts = [per_group(bits, group_pages) for bits in nonzero]
-    zero = as_pages(zeros_by_group(recording, counts, group_pages), recording)
-    for chosen, bits, count in zip(zero, pages, counts, strict=True):
-        assert not (chosen & bits).any()
-        np.testing.assert_array_equal(per_group(~chosen, group_pages), count)
-
-
-def test_zeros_by_group_where_more_was_written_than_is_nonzero():
-    """A page may be written with zeros: it counts as written."""
-    recording, pages = two_regions(1)
-    zero = as_pages(zeros_by_group(recording, [[0, 0], [0]]), recording)
-    for chosen, bits in zip(zero, pages, strict=True):
-        np.testing.assert_array_equal(chosen, ~bits)
 
 
 # ---- bad input -----------------------------------------------------------------------------------
