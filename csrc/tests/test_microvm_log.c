@@ -5,6 +5,7 @@
  */
 #include "microvm_machine.h"
 
+#include <stdatomic.h>
 #include <sys/mman.h>
 
 /* ---- dirty logging ------------------------------------------------------------------------- */
@@ -150,8 +151,8 @@ static void test_full_ring_without_a_drain(void)
 
 /* ---- who drains a full ring -------------------------------------------------------------------- */
 
-static int n_drains;    /* by vCPUs that came out with a full ring */
-static int drain_error; /* what each says in the end, if not 0 */
+static atomic_int n_drains; /* by vCPUs that came out with a full ring */
+static int drain_error;     /* what each says in the end, if not 0 */
 
 int __real_mpat_kvm_ring_drain(mpat_kvm_ring *ring, mpat_kvm_fault *fault);
 int __wrap_mpat_kvm_ring_drain(mpat_kvm_ring *ring, mpat_kvm_fault *fault);
