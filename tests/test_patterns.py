@@ -203,7 +203,8 @@ def test_phases_and_their_period(patterns, phase):
     assert found.kind is Kind.PHASED, found.sentence
     assert found.period_s == pytest.approx(2 * phase / 50_000, rel=0.06)
     assert found.evidence.n_periods == pytest.approx(6 / found.period_s, rel=0.01)
-    assert f"{found.period_s:.3g} s" in found.sentence
+    assert f"every {found.period_s:.3g} s" in found.sentence
+    assert "times in 6 s" in found.sentence
 
 
 def test_phases_longer_than_the_sample_remembers():

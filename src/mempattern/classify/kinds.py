@@ -125,9 +125,10 @@ class Pattern:
                 reason = f"{e.distinct_pages:.0f} pages are written at random, equally often"
             case Kind.ZIPF:
                 reason = "the popularity of pages falls as a power of their rank"
-            case Kind.PHASED:
+            case Kind.PHASED if e.period_s is not None:
                 reason = (
-                    f"it repeats itself every {e.period_s:.3g} s, {e.n_periods:.1f} times so far"
+                    f"it repeats itself every {e.period_s:.3g} s, {e.n_periods:.1f} times "
+                    f"in {e.period_s * e.n_periods:.3g} s"
                 )
             case _ if self.parts:
                 reason = ", ".join(f"{name} is {kind}" for name, kind in self.parts)
