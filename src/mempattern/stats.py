@@ -203,9 +203,12 @@ class GroupStats:
         if result != 0:
             _check(result)
         self.n_intervals += 1
-        dirty_pages = memoryview(ffi.buffer(seen)).cast("Q")[::_N_COUNTS].tolist()
-        active = [number for number, n_dirty in enumerate(dirty_pages) if n_dirty]
-        self._active = {held.regions[number].name: Seen.of(seen[number]) for number in active}
+        counts = memoryview(ffi.buffer(seen)).cast("Q")
+        self._active = {
+            held.regions[number].name: Seen(*counts[_N_COUNTS * number :][:_N_COUNTS].tolist())
+            for number, n_dirty in enumerate(counts[::_N_COUNTS].tolist())
+            if n_dirty
+        }
         return _sum(list(self._active.values()))
 
     def follow(self, regions: Iterable[Region]) -> None:
