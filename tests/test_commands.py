@@ -357,6 +357,26 @@ def test_no_name_gets_at_the_terminals_controls(tmp_path, name):
     assert done.stderr.decode().rstrip("\n").isprintable()
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        f"mempattern report {GUEST} --html loop",
+        "mempattern demo --record loop",
+        "mempattern-trace --count 1 -o loop -- sleep 1",
+        "mempattern-trace --count 1 --force -o loop -- sleep 1",
+        "mempattern report loop",
+        "mempattern report loop --html page",
+    ],
+)
+def test_links_in_a_circle(command, tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    done = shell(command, cwd=tmp_path)
+    assert done.returncode == (1 if "report loop" in command else 4)
+    (line,) = done.stderr.splitlines()
+    assert line.endswith("loop: its symbolic links go round in a circle; name the file itself")
+    assert [path.name for path in tmp_path.iterdir()] == ["loop"]
+
+
 # ---- completion ----------------------------------------------------------------------------------
 
 

@@ -64,6 +64,14 @@ def test_force_without_a_file_and_through_a_link(path):
     assert len(read_all(path)) == len(read_all(link)) == 3
 
 
+def test_a_link_that_leads_to_itself_is_no_file(path):
+    path.symlink_to(path.name)
+    for force in (False, True):
+        with pytest.raises(FileExistsError):
+            write(path, make_intervals(1), force=force)
+    assert path.is_symlink()
+
+
 def test_force_keeps_the_old_file_when_the_new_one_cannot_be_made(path):
     write(path, make_intervals(2))
     content = path.read_bytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import secrets
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
@@ -30,12 +31,17 @@ def kind_of(picture: Path) -> str:
 
 def check_outputs(paths: Iterable[Path], read: Iterable[Path], *, force: bool) -> None:
     """Before there is anything to lose. Raises `Unwritable`."""
-    taken = [path.resolve() for path in read]
+    taken = [_behind_links(path) for path in read]
     for path in paths:
         check_output(path, force)
-        if path.resolve() in taken:
+        if _behind_links(path) in taken:
             raise Unwritable(f"{path} is a trace to read, or another file to write")
-        taken.append(path.resolve())
+        taken.append(_behind_links(path))
+
+
+def _behind_links(path: Path) -> Path:
+    """Not `resolve()`: before Python 3.13 a circle of links is a RuntimeError to it."""
+    return Path(os.path.realpath(path))
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mempattern._closing import Closing
+from mempattern._os_errors import explained
 from mempattern.cli.exits import Unwritable
 from mempattern.errors import MempatternError, TraceError
 from mempattern.interval import Interval
@@ -15,6 +16,12 @@ from mempattern.trace import TraceWriter
 
 def check_output(path: Path, force: bool) -> None:
     """Before anything is attached to or started. Raises `Unwritable`."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:  # symbolic links in a circle, a name that is too long
+        raise Unwritable(explained(error)) from None
     if path.exists() and not path.is_file():
         raise Unwritable(f"{path} is no regular file; name another one")
     if path.exists() and not force:

@@ -21,7 +21,8 @@ def create(
     Raises `TraceError` if the file exists and must not be replaced, or is in use; `OSError` where
     none can be made, `sqlite3.Error`. Whatever is raised, an old file is still there.
     """
-    file = path.resolve()  # what is beside it lies beside what a link leads to
+    # What is beside it lies beside what a link leads to. A circle: see touch() below.
+    file = Path(os.path.realpath(path))
     new = file
     if file.exists():
         if not force:
