@@ -377,6 +377,27 @@ def test_links_in_a_circle(command, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["loop"]
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        f"report {GUEST} --html no/page",
+        f"report {GUEST} --perfetto no/counters",
+        f"replay {GUEST} --policy stock --bandwidth 1Gbit --max-downtime 1s --parquet no/table",
+        "-trace --count 1 -o no/trace -- sleep 1",
+    ],
+)
+def test_a_folder_without_the_right_to_it(command, tmp_path):
+    (tmp_path / "no").mkdir(mode=0o555)
+    command = f"mempattern{'' if command[0] == '-' else ' '}{command}"
+    drop = "setpriv --bounding-set=-dac_override,-dac_read_search " if os.geteuid() == 0 else ""
+    done = shell(drop + command, cwd=tmp_path)
+    assert done.returncode == 4
+    line = done.stderr.splitlines()[-1]
+    name = re.search(r"no/\w+", command)[0]
+    assert line.endswith(f": {name}: you have no right to it; ls -l says who has")
+    assert list((tmp_path / "no").iterdir()) == []
+
+
 # ---- completion ----------------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from mempattern.cli.exits import Unwritable
+from mempattern.cli.exits import Unwritable, said
 from mempattern.cli.trace_file import check_output
 
 _PICTURES = (".png", ".svg")
@@ -46,11 +46,19 @@ def _behind_links(path: Path) -> Path:
 
 @contextmanager
 def whole_file(path: Path) -> Generator[BinaryIO]:
-    """A file that takes the place of `path` when all went well, and leaves nothing otherwise."""
-    path = path.resolve()
+    """A file that takes the place of `path` when all went well, and leaves nothing otherwise.
+
+    Raises `Unwritable` where none can be made.
+    """
+    named, path = path, path.resolve()
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:  # which has begun before there is a file: SIGTERM may end it between any two steps
-        with part.open("xb") as file:
+        try:
+            file = part.open("xb")
+        except OSError as error:
+            error.filename = named  # not the one beside it
+            raise Unwritable(said(error)) from None
+        with file:
             yield file
         part.replace(path)
     finally:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mempattern._closing import Closing
 from mempattern._os_errors import explained
-from mempattern.cli.exits import Unwritable
+from mempattern.cli.exits import Unwritable, said
 from mempattern.errors import MempatternError, TraceError
 from mempattern.interval import Interval
 from mempattern.sources import Source
@@ -45,7 +45,7 @@ class TraceFile(Closing):
         try:
             self._writer = TraceWriter(path, source.regions, source.provenance, meta, force=force)
         except (MempatternError, OSError) as error:
-            raise Unwritable(str(error)) from None
+            raise Unwritable(said(error)) from None
 
     @property
     def dropped(self) -> int:
