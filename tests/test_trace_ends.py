@@ -35,7 +35,9 @@ def test_it_ends_by_count_by_time_or_with_the_target(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
+    ("number", "code"),
+    [(signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGTERM, 143)],
+    ids=["SIGHUP", "SIGINT", "SIGTERM"],
 )
 def test_a_signal_ends_it_with_the_summary_and_a_whole_file(number, code, tmp_path):
     file = tmp_path / "t.mpt"

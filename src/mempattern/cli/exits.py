@@ -19,6 +19,8 @@ USAGE = 2
 UNTRACEABLE = 3
 UNWRITTEN = 4
 LOST = 5
+HUNG_UP = 129
+"""After SIGHUP, when its terminal is gone, as shells have it."""
 INTERRUPTED = 130
 """After Ctrl-C, as shells have it."""
 TERMINATED = 143

@@ -12,14 +12,15 @@ from typing import Any
 
 from mempattern._closing import Closing
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stop(Closing):
-    """Takes SIGINT and SIGTERM as requests while it is open. For the main thread.
+    """Takes SIGINT, SIGTERM and SIGHUP as requests while it is open. For the main thread.
 
-    A second signal raises `KeyboardInterrupt`, for whoever cannot wait. What was ignored before,
-    as SIGINT is in a shell's background jobs, stays ignored.
+    A second signal raises `KeyboardInterrupt`, for whoever cannot wait; but not a second SIGHUP:
+    a shell that gets one passes it on. What was ignored before, as SIGINT is in a shell's
+    background jobs and SIGHUP under nohup, stays ignored.
     """
 
     def __init__(self) -> None:
@@ -37,6 +38,8 @@ class Stop(Closing):
 
     def _take(self, number: int, _frame: FrameType | None) -> None:
         if self.signal is not None:
+            if number == signal.SIGHUP:
+                return
             raise KeyboardInterrupt
         self.signal = signal.Signals(number)
 

@@ -24,6 +24,7 @@ from mempattern.cli.arguments import (
     seconds,
 )
 from mempattern.cli.exits import (
+    HUNG_UP,
     INTERRUPTED,
     TERMINATED,
     UNTRACEABLE,
@@ -42,6 +43,7 @@ from mempattern.sources import Source
 
 PROGRAM = "mempattern-trace"
 _GRACE_S = 1.0  # for a command to follow us after Ctrl-C, so that its exit code is known
+_SIGNALLED = {"SIGHUP": HUNG_UP, "SIGINT": INTERRUPTED, "SIGTERM": TERMINATED}
 _EXIT_S = 0.2  # from the end of a process's memory to that of the process
 
 
@@ -63,7 +65,8 @@ _EXITS = {
     0: "done, also when the target ended",
     1: "", 2: "", 3: "",
     4: "the trace file or the output could not be written; what was seen is summed up",
-    130: "Ctrl-C: ended early, with the summary",
+    129: "SIGHUP, as when its terminal closes: ended early, with the summary",
+    130: "Ctrl-C: likewise",
     143: "SIGTERM: likewise",
 }  # fmt: skip
 
@@ -214,11 +217,11 @@ def _trace(options: argparse.Namespace, stop: Stop, process: subprocess.Popen[by
     if ended == "exit" and not (stop.ended_within(_EXIT_S) or attach.is_ending(pid)):
         ended = "exec"
     exit_code = None
-    if process is not None and ended in ("exit", "SIGINT", "SIGTERM"):
+    if process is not None and ended in ("exit", *_SIGNALLED):
         with suppress(subprocess.TimeoutExpired):
             exit_code = process.wait(_GRACE_S)
     view.show_summary(watch.summary(ended, exit_code, followed.execs, followed.huge_bytes))
-    return code or {"SIGINT": INTERRUPTED, "SIGTERM": TERMINATED}.get(ended, 0)
+    return code or _SIGNALLED.get(ended, 0)
 
 
 def _open(pid: int, options: argparse.Namespace, stop: Stop) -> tuple[Source, Target]:

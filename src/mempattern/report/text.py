@@ -53,6 +53,7 @@ ENDINGS = {
     "duration": "after the time asked for",
     "exit": "the target exited",
     "exec": "the target started another program in its place (exec)",
+    "SIGHUP": "SIGHUP, as when a terminal closes",
     "SIGINT": "Ctrl-C",
     "SIGTERM": "SIGTERM",
     "file": "the trace file could not be written",
