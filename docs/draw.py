@@ -61,8 +61,8 @@ def save(console: Console, picture: Path, title: str) -> None:
 
 
 def main() -> None:
-    demo = "mempattern demo: a real KVM guest"
-    draw(HERE / "demo.png", sample_path(), "make demo", demo, recorded_labels)
+    guest = "a real KVM guest"
+    draw(HERE / "demo.png", sample_path(), "mempattern demo", guest, recorded_labels)
     command = "mempattern-trace $(pidof redis-server)"
     draw(HERE / "redis.png", HERE / "redis.mpt", command, "redis-server", None)
 

@@ -69,6 +69,12 @@ def test_what_may_be_bits_or_bytes_is_refused_with_both_spellings(text):
     assert ("i" in text) == size.endswith("iB/s")
 
 
+def test_a_bandwidth_fits_into_64_bits():
+    assert parse_bandwidth("16777215TiB/s") < 2**64
+    with pytest.raises(UsageError, match="more than QEMU takes"):
+        parse_bandwidth("16777216TiB/s")
+
+
 @pytest.mark.parametrize("parse", [parse_bandwidth, parse_duration, parse_size])
 @pytest.mark.parametrize(
     "text",

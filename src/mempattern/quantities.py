@@ -41,14 +41,17 @@ def parse_bandwidth(text: str) -> float:
     """Bytes/s. A capital B is a byte, b or bit a bit; k, M, G, T are powers of 1000, Ki, Mi, Gi,
     Ti of 1024; "/s" or "ps" may follow.
 
-    Raises `UsageError` for what has no unit or another one, and for what is not positive and
-    finite.
+    Raises `UsageError` for what has no unit or another one, for what is not positive, and for 2**64
+    bytes/s and more, which QEMU's `max-bandwidth` does not hold.
 
     >>> from mempattern.quantities import parse_bandwidth
     >>> parse_bandwidth("10Gbit"), parse_bandwidth("125MiB/s")
     (1250000000.0, 131072000.0)
     """
-    return _positive(text, _BANDWIDTH, _bytes_per_s)
+    bytes_per_s = _positive(text, _BANDWIDTH, _bytes_per_s)
+    if bytes_per_s >= 2.0**64:
+        raise UsageError(f"{text!r} is more than QEMU takes, 16 EiB/s; give {_BANDWIDTH}")
+    return bytes_per_s
 
 
 def parse_duration(text: str) -> float:
