@@ -141,11 +141,6 @@ def _update_often(update: Run) -> None:
         update()
 
 
-def resident_bytes() -> int:
-    """proc_pid_statm(5)."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
 def memory(gib: float = MEMORY_GIB, many: int = MANY_INTERVALS) -> Rows:
     """Of each feature, after some intervals: what is reserved, and what is backed by memory."""
     for kind, case in guests(gib):
@@ -154,11 +149,11 @@ def memory(gib: float = MEMORY_GIB, many: int = MANY_INTERVALS) -> Rows:
 
 
 def _memory_of(case: Case, many: int) -> Rows:
-    region, before = Region("ram", case.n_pages), resident_bytes()
+    region, before = Region("ram", case.n_pages), machine.resident_bytes()
 
     def row(feature: str, n_bytes: int) -> dict[str, Any]:
         return {"feature": feature, "reserved_bytes": n_bytes,
-                "backed_bytes": max(0, resident_bytes() - before)}  # fmt: skip
+                "backed_bytes": max(0, machine.resident_bytes() - before)}  # fmt: skip
 
     stats = GroupStats([region], GROUP_PAGES)
     _feed(stats, case, N_WINDOWED)

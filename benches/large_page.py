@@ -54,11 +54,6 @@ KINDS = ("html", "parquet", "arrow", "perfetto")
 LOADS, ZOOMS, HOVERS = 5, 20, 60
 
 
-def resident_bytes() -> int:
-    """proc_pid_statm(5)."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
 @contextlib.contextmanager
 def timed(n_intervals: int) -> Iterator[dict[str, Any]]:
     """CPU seconds of the stages, and the memory after each tenth of the intervals."""
@@ -82,7 +77,7 @@ def timed(n_intervals: int) -> Iterator[dict[str, Any]]:
         nonlocal counted
         counted += 1
         if counted * SAMPLES % n_intervals < SAMPLES:
-            memory.append(resident_bytes())
+            memory.append(machine.resident_bytes())
         return observe(*args, **kwargs)
 
     with contextlib.ExitStack() as undo:

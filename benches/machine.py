@@ -1,8 +1,10 @@
-"""What results tell of the machine: not its name, nor its very build of the kernel."""
+"""What results tell of the machine, not its name nor its very build of the kernel; our memory."""
 
 from __future__ import annotations
 
+import os
 import platform
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,3 +24,8 @@ def told(machine: dict[str, Any]) -> dict[str, Any]:
 
 def info() -> dict[str, Any]:
     return told(pytest_benchmark_generate_machine_info())
+
+
+def resident_bytes() -> int:
+    """Of this process: proc_pid_statm(5)."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

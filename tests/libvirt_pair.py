@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from guest_steps import Steps
 from qemu_pair import Link
+from waiting import until
 
 from mempattern.errors import MissingPackageError
 from mempattern.live.libvirtd import library
@@ -199,13 +200,6 @@ class LibvirtPair:
         return counts.sum() > 0 and np.array_equal(counts, expected)
 
 
-def until(what, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 @contextmanager
 def libvirt_pair(kind, bytes_per_s, *, persistent=False, name="guest", **pattern):
     """The guest runs at the source. Paths are short, as sockets need them."""
@@ -232,5 +226,5 @@ def libvirt_pair(kind, bytes_per_s, *, persistent=False, name="guest", **pattern
             else:
                 connection.createXML(xml)
         serial = source.directory / "run" / "serial"
-        until(lambda: serial.exists() and "pattern=" in serial.read_text(), 60)
+        until(lambda: serial.exists() and "pattern=" in serial.read_text())
         yield LibvirtPair(source, target, link, name, pattern)

@@ -36,6 +36,13 @@ def per_group(pages, group_pages):
     return whole.sum(axis=1)
 
 
+def per_line(words):
+    """Set bits of each 8 words, for bitmaps too large to have an array of bools."""
+    padded = np.zeros(-(-words.size // 8) * 8, np.uint64)
+    padded[: words.size] = words
+    return np.bitwise_count(padded).reshape(-1, 8).sum(axis=1, dtype=np.int64)
+
+
 def count_runs(pages):
     """Maximal runs of set pages: how often one begins."""
     return int(pages[0]) + int((pages[1:] & ~pages[:-1]).sum())

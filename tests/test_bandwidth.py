@@ -63,6 +63,12 @@ def test_it_changes_in_the_midst_of_a_pass(times):
     assert course.downtime_s < LIMIT_S * 1.01 + 0.004
 
 
+def test_a_step_over_a_slow_link_does_not_outlast_it():
+    """At ten pages a second it would take 3 s. The page that is begun is still sent."""
+    course = migrate(idle(PAGES, 100), (0, 10 * 4104.0), (0.35, BANDWIDTH))
+    assert course.total_s == pytest.approx(0.4 + (PAGES - 4) * PAGE_S + 0.004)
+
+
 @pytest.mark.parametrize("times", [0.1, 0.5, 4.0])
 @pytest.mark.parametrize("changes_s", [1.8, 1.9, 2.0])
 def test_it_changes_in_the_midst_of_the_pause(times, changes_s):

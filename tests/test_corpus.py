@@ -6,11 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from waiting import until
 
 from mempattern.trace import TraceReader
 
@@ -113,10 +113,10 @@ def test_what_was_started_ends_even_when_we_are_killed(tmp_path):
     )  # fmt: skip
     pid = int(recorder.stdout.readline())
     try:
-        wait_until(lambda: state(pid)[0] == "(sleep)")
+        until(lambda: state(pid)[0] == "(sleep)")
         recorder.kill()
         recorder.communicate()
-        wait_until(lambda: state(pid)[1] in "ZX")
+        until(lambda: state(pid)[1] in "ZX")
     finally:
         recorder.kill()
         with contextlib.suppress(ProcessLookupError):
@@ -129,10 +129,3 @@ def state(pid):
         return Path(f"/proc/{pid}/stat").read_text().split()[1:3]
     except (FileNotFoundError, ProcessLookupError):
         return "()", "X"
-
-
-def wait_until(what, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

@@ -131,6 +131,12 @@ def test_beyond_the_longest_by_hand():
     assert (flat.at(5).low, flat.at(5).high) == (400, 400.75)  # three pages a longest window
 
 
+def test_the_errors_of_either_end_are_in_the_slope_beyond_the_longest():
+    """3 pages at 2 s and 4 at 4 s are 5 of the difference: a slope of (220 - 150 + 2 * 5) / 2."""
+    curve = DirtyCurve([1.0, 2, 3, 4], [100, 150, 190, 220], [0, 30, 0, 40], 100, 1000)
+    assert curve.at(5).high == pytest.approx(220 + 2 * 40 + 40)
+
+
 # ---- the working set ---------------------------------------------------------------------------
 
 

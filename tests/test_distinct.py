@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from model import EDGE_SIZES, GROUP_PAGES, KINDS, ModelDistinct, make_pages, per_group, to_words
+from model import (
+    EDGE_SIZES,
+    GROUP_PAGES,
+    KINDS,
+    ModelDistinct,
+    make_pages,
+    per_group,
+    per_line,
+    to_words,
+)
 
 from mempattern import DistinctPages, GroupStats, Interval, Provenance, Region, errors
 
@@ -167,16 +176,9 @@ def test_a_region_of_128_gib():
         bitmaps.append(words)
     groups = distinct.groups("ram")
     for row, n in enumerate((1, 2, 3, 4, 6)):
-        counts = [by_line(np.bitwise_or.reduce(bitmaps[at : at + n])) for at in range(0, 8 - n, n)]
+        counts = [per_line(np.bitwise_or.reduce(bitmaps[at : at + n])) for at in range(0, 8 - n, n)]
         np.testing.assert_allclose(groups.pages[row], np.mean(counts, axis=0))
     assert distinct.curve().n_windows.tolist() == [7, 3, 2, 1, 1]
-
-
-def by_line(words):
-    """Set bits of each 8 words."""
-    padded = np.zeros(-(-words.size // 8) * 8, np.uint64)
-    padded[: words.size] = words
-    return np.bitwise_count(padded).reshape(-1, 8).sum(axis=1, dtype=np.int64)
 
 
 # ---- by hand -----------------------------------------------------------------------------------

@@ -135,6 +135,7 @@ def test_a_replay_of_the_pages_does_not_contradict_it(name, bandwidth_Bps):
         (always(500, 10**6), watched(400, 30, 10**6, touched_pages=90_000),
          "observe for longer: its first pass takes"),
         (always(9, 40, 1 << 21), watched(9, n_pages=40), "its pages of 2097152 bytes do not tell"),
+        (always(1000), watched(1000, duration_s=0.61), "observe in shorter intervals, of 150 ms"),
     ],
 )  # fmt: skip
 def test_doubts(curve, observed, doubt):
@@ -142,6 +143,10 @@ def test_doubts(curve, observed, doubt):
     assert found.memory_intensive is found.outlook is found.least_limit_s is None
     assert found.doubt.startswith(doubt)
     assert found.sentence == f"not known whether memory intensive: {found.doubt}"
+
+
+def test_intervals_of_two_downtimes_are_short_enough():
+    assert judge(always(1000), watched(1000, duration_s=0.59)).memory_intensive is True
 
 
 def test_a_few_lost_pages_do_not_change_it():

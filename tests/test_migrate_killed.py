@@ -8,6 +8,7 @@ import time
 
 import pytest
 from qemu_pair import qemu_pair
+from waiting import until
 
 pytestmark = pytest.mark.usefixtures("qemu", "uffd")
 
@@ -21,13 +22,6 @@ def command(pair, *more):
         sys.executable, "-m", "mempattern.cli.main", "migrate", "--qmp", str(pair.qmp),
         "--to", pair.link.uri, "--max-downtime", "1s", "--bandwidth", "36MB/s", *more,
     ]  # fmt: skip
-
-
-def until(what, seconds=15):
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -8,7 +8,8 @@ import subprocess
 import sys
 
 import pytest
-from libvirt_pair import libvirt_pair, until
+from libvirt_pair import libvirt_pair
+from waiting import until
 
 from mempattern.errors import LibvirtError, LostError, MissingPackageError, ProcessError, UsageError
 from mempattern.live.controller import MigrationController

@@ -156,6 +156,16 @@ def test_a_guests_own_few_pages_make_no_pattern():
     assert detector.pattern().kind is Kind.UNIFORM
 
 
+def test_a_few_hot_pages_are_a_hot_set_where_there_are_few_others():
+    """They are the pattern, and not a program's own: 8 of 300 pages take most of the writes."""
+    watched, rng = Watched(Region("ram", 300)), np.random.default_rng(8)
+    for _ in range(64):
+        pages = rng.random(300) < 0.02
+        pages[::40] = True
+        watched.observe({"ram": pages})
+    assert watched.detector.pattern().kind is Kind.HOTSET
+
+
 def test_nothing_yet():
     detector = PatternDetector(GroupStats([Region("ram", 1000)]))
     for found in (detector.pattern(), detector.pattern("ram")):

@@ -166,13 +166,35 @@ def test_no_page_is_lost_wherever_passes_end(written, quotas, threshold, pieces)
 
 
 def test_a_pass_that_begins_inside_a_block_is_cut_where_its_section_began():
+    def is_zero(_block, page):
+        return page % 2 == 0
+
     sender = w.Sender({"a": 100, "b": 10})
-    sender.section(95, lambda *_: False)  # 5 pages of a and all of b are left, and it looks anew
+    sender.section(95, is_zero)  # 5 pages of a and all of b are left, and it looks anew
     sender.sync({("a", 3), ("a", 50), ("a", 97)})
-    while not sender.section(1000, lambda *_: False):
+    before = beginning({"a": 100, "b": 10})
+    section_ns = 1000 + len(before) + len(sender.sent)  # by bytes, as Stream tells the time
+    while not sender.section(1000, is_zero):
         pass
     stream = Stream()
-    assert stream.feed(beginning({"a": 100, "b": 10}) + sender.sent + b"\0") == 0
+    assert stream.feed(before + sender.sent + b"\0", (1,)) == 0
+    assert stream.passes == [set(sent) for sent in sender.passes]
+    zero_pages = [sum(is_zero(*place) for place in sent) for sent in sender.passes]
+    assert [about.zero_pages for about in stream.about] == zero_pages
+    assert section_ns < stream.about[1].end_ns < section_ns + 20
+
+
+def test_a_page_at_the_head_of_two_passes_is_in_both():
+    """QEMU begins either with b, whose end it has not reached, and goes round in the section."""
+    sender = w.Sender({"a": 10, "b": 10})
+    for pages in (None, {("a", 1)}, *2 * [{("b", 5), ("a", 1)}]):
+        if pages is not None:
+            sender.sync(pages)
+        while not sender.section(30, lambda *_: False):
+            pass
+    assert sender.passes[-2:] == 2 * [[("b", 5), ("a", 1)]]
+    stream = Stream()
+    assert stream.feed(beginning({"a": 10, "b": 10}) + sender.sent + b"\0") == 0
     assert stream.passes == [set(sent) for sent in sender.passes]
 
 
@@ -231,6 +253,10 @@ REFUSED = {
     "a long machine": (w.HEADER + b"\x07\xff\xff\xff\xff", "4294967295 bytes"),
     "tiny pages": (w.HEADER + w.configuration("m", w.page_bits(9)), "2^9"),
     "vast pages": (w.HEADER + w.configuration("m", w.page_bits(64)), "2^64"),
+    "other pages in the middle": (
+        beginning({"a": 10}) + w.configuration("m", w.page_bits(16)),
+        "2^16",
+    ),
     "no RAM": (w.HEADER + w.section_start() + header(w.MEM_SIZE), "no RAM"),
     "sizes that do not add up": (
         w.HEADER + w.section_start() + header(4096 | w.MEM_SIZE) + w.name("a") + header(8192),
@@ -245,7 +271,7 @@ REFUSED = {
         "more RAM",
     ),
     "more RAM than most_pages in all blocks": (
-        w.HEADER + w.section_start() + w.block_list({"a": 3 << 30, "b": 3 << 30}),
+        w.HEADER + w.section_start() + w.block_list({"a": (1 << 29) + 1, "b": 1 << 29}),
         "more RAM",
     ),
     "a block twice": (
@@ -361,3 +387,12 @@ def test_the_other_end_may_close_at_any_time(ends_of_a_socket):
     theirs.close()
     result, state = read(stream, ours)
     assert (result, state.closed, state.stopped, state.untaken) == (0, 1, 0, 0)
+
+
+def test_the_other_end_may_close_with_something_unread(ends_of_a_socket):
+    """Which resets the connection, and is an end like any other."""
+    ours, theirs = ends_of_a_socket
+    ours.sendall(b"never read")
+    theirs.close()
+    result, state = read(Stream(), ours)
+    assert (result, state.closed) == (0, 1)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from test_predict_command import write
 from test_replay_report import KEYS, ROW_KEYS, SUMMARY_KEYS, TRACE_KEYS
+from waiting import until
 from workloads import hot, idle, intervals
 
 from mempattern.cli.main import main
@@ -390,13 +391,6 @@ def test_workers_end_with_a_command_that_is_killed(hot_trace, tmp_path):
     with subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL,
                           stderr=subprocess.DEVNULL) as process:  # fmt: skip
         session = process.pid
-        wait_until(lambda: len(in_session(session)) >= 4)
+        until(lambda: len(in_session(session)) >= 4)
         process.kill()
-    wait_until(lambda: not in_session(session))
-
-
-def wait_until(condition, timeout_s=60):
-    end_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end_s
-        time.sleep(0.05)
+    until(lambda: not in_session(session))

@@ -11,6 +11,7 @@ from model import (
     ModelHistory,
     ModelStats,
     make_pages,
+    per_line,
     to_pages,
     to_words,
 )
@@ -361,7 +362,7 @@ def test_a_region_of_256_gib():
     for words in bitmaps:
         before = np.concatenate(([np.uint64(0)], words[:-1]))
         starts = words & ~(words << np.uint64(1) | before >> np.uint64(63))
-        counts = [by_line(each) for each in (words, words & previous, words & ~ever)]
+        counts = [per_line(each) for each in (words, words & previous, words & ~ever)]
         totals = [int(count.sum()) for count in counts]
         seen = stats.update({"ram": words}, 1.0)
         active = int(np.count_nonzero(counts[0]))
@@ -372,13 +373,6 @@ def test_a_region_of_256_gib():
         np.testing.assert_array_equal(groups.fresh, counts[2])
         ever |= words
         previous = words
-    np.testing.assert_array_equal(groups.touched, by_line(ever))
+    np.testing.assert_array_equal(groups.touched, per_line(ever))
     np.testing.assert_array_equal(history.hot_pages(2)["ram"], bitmaps[2] & bitmaps[3])
     np.testing.assert_array_equal(history.hot_pages(1)["ram"], bitmaps[2] | bitmaps[3])
-
-
-def by_line(words):
-    """Set bits of each 8 words."""
-    padded = np.zeros(-(-words.size // 8) * 8, np.uint64)
-    padded[: words.size] = words
-    return np.bitwise_count(padded).reshape(-1, 8).sum(axis=1, dtype=np.int64)

@@ -306,6 +306,14 @@ def test_regions_that_shrink_overlap_or_do_not_follow(recorded, statement, messa
     assert_refused(recorded, message)
 
 
+def test_a_region_that_grew_counts_once_among_all_pages(recorded):
+    """Both rows together would be more pages than any host has."""
+    change(recorded, "update region set n_pages = 1 << 35 where id = 0")
+    change(recorded, GROWN.format("(1 << 35) + 1", "address"))
+    with TraceReader(recorded) as trace:
+        assert trace.regions[0].n_pages == 1 << 35
+
+
 def test_a_damaged_index_does_not_give_one_interval_the_bitmap_of_another(path):
     write(path, make_intervals(3, (VGA,), kinds=["zero"]), (VGA,))
     database = sqlite3.connect(path)

@@ -5,25 +5,6 @@
 
 #include "distinct.h"
 
-/* Copy what is open to its place in a larger region's, which is zero. */
-static void copy_open(const struct mpat_slot *from, const struct mpat_slot *to, uint64_t n_words,
-                      uint64_t shift)
-{
-    uint64_t n_lines = mpat_lines(n_words);
-    for (uint64_t block = 0; block * MPAT_BLOCK_LINES < n_lines; block++) {
-        for (uint64_t left = from->lines[block]; left; left &= left - 1) {
-            uint64_t line = block * MPAT_BLOCK_LINES + (uint64_t)__builtin_ctzll(left);
-            for (uint64_t w = line * MPAT_LINE_WORDS; w < (line + 1) * MPAT_LINE_WORDS; w++) {
-                uint64_t at = w + shift, to_line = at / MPAT_LINE_WORDS;
-                if (from->words[w] == 0) /* among them the words past the region's end */
-                    continue;
-                to->words[at] = from->words[w];
-                to->lines[to_line / MPAT_BLOCK_LINES] |= UINT64_C(1) << to_line % MPAT_BLOCK_LINES;
-            }
-        }
-    }
-}
-
 static void copy_length(const mpat_distinct *d, const struct length *from, const mpat_distinct *next,
                         struct length *to, const mpat_origin *origins)
 {
@@ -40,7 +21,7 @@ static void copy_length(const mpat_distinct *d, const struct length *from, const
         uint64_t shift = origins[r].page / 64, group = shift / d->group_words;
         to->regions[r].pages = from->regions[old].pages;
         if (w->slot.words != NULL)
-            copy_open(&w->slot, &x->slot, mpat_bitmap_words(d->region_pages[old]), shift);
+            mpat_slot_copy(&w->slot, &x->slot, mpat_bitmap_words(d->region_pages[old]), shift);
         for (size_t g = 0; g < groups_of(d, old); g++) {
             if (w->pages[g]) {
                 x->pages[group + g] = w->pages[g];

@@ -116,15 +116,18 @@ void mpat_history_leave(mpat_history *history)
     mpat_busy_leave(&history->busy);
 }
 
+static struct mpat_slot slot_at(const struct region *region, uint64_t slot)
+{
+    return (struct mpat_slot){region->words + slot * region->words_stride,
+                              region->lines + slot * region->lines_stride};
+}
+
 void mpat_history_slots(const mpat_history *history, size_t region, struct mpat_slot *prev,
                         struct mpat_slot *next)
 {
-    const struct region *g = &history->regions[region];
     uint64_t head = history->head, last = (head ? head : history->depth) - 1;
-    prev->words = g->words + last * g->words_stride;
-    prev->lines = g->lines + last * g->lines_stride;
-    next->words = g->words + head * g->words_stride;
-    next->lines = g->lines + head * g->lines_stride;
+    *prev = slot_at(&history->regions[region], last);
+    *next = slot_at(&history->regions[region], head);
 }
 
 void mpat_history_advance(mpat_history *history)
@@ -284,23 +287,19 @@ int mpat_history_check_origins(const mpat_history *history, const uint64_t *regi
     return 0;
 }
 
-/* Copy one slot to its place in a larger region's, which is zero. Only dirty lines are read. */
-static void copy_slot(const struct region *from, struct region *to, uint64_t slot, uint64_t shift)
+void mpat_slot_copy(const struct mpat_slot *from, const struct mpat_slot *to, uint64_t n_words,
+                    uint64_t shift)
 {
-    const uint64_t *words = from->words + slot * from->words_stride;
-    const uint64_t *lines = from->lines + slot * from->lines_stride;
-    uint64_t *to_words = to->words + slot * to->words_stride;
-    uint64_t *to_lines = to->lines + slot * to->lines_stride;
-
-    for (uint64_t block = 0; block < from->lines_stride; block++) {
-        for (uint64_t left = lines[block]; left; left &= left - 1) {
+    uint64_t n_lines = mpat_lines(n_words);
+    for (uint64_t block = 0; block * MPAT_BLOCK_LINES < n_lines; block++) {
+        for (uint64_t left = from->lines[block]; left; left &= left - 1) {
             uint64_t line = block * MPAT_BLOCK_LINES + (uint64_t)__builtin_ctzll(left);
             for (uint64_t w = line * MPAT_LINE_WORDS; w < (line + 1) * MPAT_LINE_WORDS; w++) {
                 uint64_t at = w + shift, to_line = at / MPAT_LINE_WORDS;
-                if (words[w] == 0) /* among them the words past the region's end */
+                if (from->words[w] == 0) /* among them the words past the region's end */
                     continue;
-                to_words[at] = words[w];
-                to_lines[to_line / MPAT_BLOCK_LINES] |= UINT64_C(1) << to_line % MPAT_BLOCK_LINES;
+                to->words[at] = from->words[w];
+                to->lines[to_line / MPAT_BLOCK_LINES] |= UINT64_C(1) << to_line % MPAT_BLOCK_LINES;
             }
         }
     }
@@ -315,9 +314,11 @@ int mpat_history_succeed(mpat_history *history, const uint64_t *region_pages, si
     if (err)
         return err;
     for (size_t r = 0; r < n_regions; r++) {
-        for (uint32_t s = 0; origins[r].region >= 0 && s < length; s++)
-            copy_slot(&history->regions[origins[r].region], &next->regions[r], s,
-                      origins[r].page / 64);
+        for (uint32_t s = 0; origins[r].region >= 0 && s < length; s++) {
+            const struct region *old = &history->regions[origins[r].region];
+            struct mpat_slot from = slot_at(old, s), to = slot_at(&next->regions[r], s);
+            mpat_slot_copy(&from, &to, old->n_words, origins[r].page / 64);
+        }
     }
     next->head = history->head;
     next->length = length;

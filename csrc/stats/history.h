@@ -45,6 +45,13 @@ int mpat_history_attach(mpat_history *history, const uint64_t *region_pages, siz
 int mpat_history_check_origins(const mpat_history *history, const uint64_t *region_pages,
                                size_t n_regions, const mpat_origin *origins, uint64_t step);
 
+/*
+ * Copy a slot of so many words to its place in a larger region's, which is zero: `shift` words from
+ * its start. Only dirty lines are read.
+ */
+void mpat_slot_copy(const struct mpat_slot *from, const struct mpat_slot *to, uint64_t n_words,
+                    uint64_t shift);
+
 /* The rest only between enter and leave. */
 int mpat_history_enter(mpat_history *history);
 void mpat_history_leave(mpat_history *history);

@@ -35,10 +35,12 @@ int mpat_passes_make_bitmaps(struct mpat_passes *p)
         struct mpat_sent_block *block = &p->blocks[b];
         if (block->n_words == 0)
             continue;
+        block->section = calloc(block->n_words, sizeof(uint64_t));
         block->now = calloc(block->n_words, sizeof(uint64_t));
         block->ended = calloc(block->n_words, sizeof(uint64_t));
         block->zero = calloc(block->n_words, sizeof(uint64_t));
-        if (block->now == NULL || block->ended == NULL || block->zero == NULL)
+        if (block->section == NULL || block->now == NULL || block->ended == NULL ||
+            block->zero == NULL)
             return -ENOMEM;
     }
     return 0;
@@ -47,17 +49,12 @@ int mpat_passes_make_bitmaps(struct mpat_passes *p)
 void mpat_passes_free(struct mpat_passes *p)
 {
     for (size_t b = 0; b < p->n_blocks; b++) {
+        free(p->blocks[b].section);
         free(p->blocks[b].now);
         free(p->blocks[b].ended);
         free(p->blocks[b].zero);
     }
     free(p->blocks);
-}
-
-void mpat_passes_section(struct mpat_passes *p)
-{
-    p->in_section = 0;
-    p->section_pages = p->section_zero = 0;
 }
 
 /* How many blocks QEMU passes on its way to this one. */
@@ -72,31 +69,43 @@ static int precedes(const struct mpat_passes *p, struct mpat_place a, struct mpa
     return a.block == b.block ? a.page < b.page : rank(p, a.block) < rank(p, b.block);
 }
 
-/* Of now, the pages before `end` have been sent in a pass that ended. */
-static void move(struct mpat_sent_block *block, uint64_t end)
+/*
+ * What the section has sent is of the pass that goes on: from its first page to the last one on
+ * QEMU's way.
+ */
+static void join_section(struct mpat_passes *p)
 {
-    uint64_t whole = end / 64, rest = end % 64;
-    for (uint64_t w = 0; w < whole; w++) {
-        block->ended[w] |= block->now[w];
-        block->now[w] = 0;
-    }
-    if (rest) {
-        uint64_t mask = (UINT64_C(1) << rest) - 1;
-        block->ended[whole] |= block->now[whole] & mask;
-        block->now[whole] &= ~mask;
+    size_t from = rank(p, p->section.block), to = rank(p, p->last.block);
+    for (size_t b = 0; p->in_section && b < p->n_blocks; b++) {
+        struct mpat_sent_block *block = &p->blocks[b];
+        size_t at = rank(p, b);
+        if (at < from || at > to)
+            continue;
+        uint64_t w = at == from ? p->section.page / 64 : 0;
+        uint64_t end = at == to ? p->last.page / 64 + 1 : block->n_words;
+        for (; w < end; w++) {
+            block->now[w] |= block->section[w];
+            block->section[w] = 0;
+        }
     }
 }
 
-/* Of the section that goes on is what lies from its first page to the last one on QEMU's way. */
+void mpat_passes_section(struct mpat_passes *p)
+{
+    join_section(p);
+    p->in_section = 0;
+    p->section_pages = p->section_zero = 0;
+}
+
+/* A page may be in the pass that ends and, sent once more, in the section. */
 static void move_all_but_section(struct mpat_passes *p)
 {
-    size_t from = rank(p, p->section.block), to = rank(p, p->last.block);
     for (size_t b = 0; b < p->n_blocks; b++) {
-        size_t at = rank(p, b);
-        if (p->in_section && b == p->section.block)
-            move(&p->blocks[b], p->section.page);
-        else if (!p->in_section || at < from || at > to)
-            move(&p->blocks[b], p->blocks[b].about.n_pages);
+        struct mpat_sent_block *block = &p->blocks[b];
+        for (uint64_t w = 0; w < block->n_words; w++) {
+            block->ended[w] |= block->now[w];
+            block->now[w] = 0;
+        }
     }
 }
 
@@ -130,6 +139,8 @@ int mpat_passes_page(struct mpat_passes *p, size_t block, uint64_t page, int64_t
             end_before_section(p);
             p->began_ns = p->in_section ? p->section_ns : now_ns;
         }
+        join_section(p);
+        p->section = place;
         p->first_block = p->last.block + 1 < p->n_blocks ? p->last.block + 1 : 0;
     }
     if (!p->begun)
@@ -142,7 +153,7 @@ int mpat_passes_page(struct mpat_passes *p, size_t block, uint64_t page, int64_t
     p->last = place;
     p->pages++;
     p->section_pages++;
-    p->blocks[block].now[page / 64] |= UINT64_C(1) << page % 64;
+    p->blocks[block].section[page / 64] |= UINT64_C(1) << page % 64;
     return begins;
 }
 

@@ -11,9 +11,10 @@
 struct mpat_sent_block {
     mpat_ramblock about;
     uint64_t n_words;
-    uint64_t *now;   /* sent in the pass that goes on */
-    uint64_t *ended; /* in passes that ended and were not taken */
-    uint64_t *zero;  /* held zeros when sent last */
+    uint64_t *section; /* sent in the section that goes on, unless its pass was told already */
+    uint64_t *now;     /* before, in the pass that goes on */
+    uint64_t *ended;   /* in passes that ended and were not taken */
+    uint64_t *zero;    /* held zeros when sent last */
 };
 
 struct mpat_place {
@@ -27,7 +28,7 @@ struct mpat_passes {
     size_t first_block;       /* with which QEMU began the pass that goes on */
     int begun, in_section;    /* a page has been sent in it; in the section that goes on */
     struct mpat_place last;   /* page sent */
-    struct mpat_place section; /* the section's first */
+    struct mpat_place section; /* the section's first that is not among the pass's */
     int64_t began_ns, before_ns; /* this pass, and the one before, or 0 */
     int64_t section_ns;
     uint64_t pages, zero_pages;           /* of the pass that goes on */

@@ -292,6 +292,29 @@ static void test_longest(void)
     mpat_distinct_destroy(d);
 }
 
+/* Of groups of a line the sums share a word: 2^14 windows of all 512 pages, then as many of none. */
+static void test_sums_do_not_overflow(void)
+{
+    const uint32_t half = 1u << 14;
+    uint64_t n = 512, words[8];
+    const uint64_t *input = words;
+    mpat_distinct *d;
+    double mean, std, n_windows = 2.0 * half;
+    snprintf(context, sizeof(context), "sums");
+    if (mpat_distinct_create(&n, 1, 512, &d))
+        abort();
+    memset(words, 0xff, sizeof(words));
+    for (uint32_t t = 0; t < 2 * half; t++) {
+        if (t == half)
+            memset(words, 0, sizeof(words));
+        CHECK(mpat_distinct_update(d, &input, 0.5) == 0);
+    }
+    CHECK(mpat_distinct_groups(d, 0, 0, &mean, &std) == 0);
+    CHECK(mean == 256);
+    CHECK(fabs(std - 256 * sqrt(n_windows / (n_windows - 1))) < 1e-9);
+    mpat_distinct_destroy(d);
+}
+
 static void test_errors(void)
 {
     uint64_t sizes[2] = {1000, 100}, larger[2] = {1512, 100}, zero[2] = {100, 0};
@@ -423,5 +446,6 @@ int main(void)
         printf("test_distinct: %s: %s\n", name, failures ? "FAILED" : "ok");
     }
     test_longest();
+    test_sums_do_not_overflow();
     return failures != 0;
 }

@@ -219,6 +219,7 @@ static void test_errors(void)
         {{INT64_MIN, 0}, {1, 0}},
         {{0, 1024}, {1, 0}}, /* past the end */
         {{0, UINT64_C(1) << 63}, {1, 0}},
+        {{0, UINT64_MAX - 511}, {1, 0}}, /* and with the old region's size around to 488 */
         {{0, 0}, {0, 0}},
         {{0, 511}, {1, 0}},  /* no whole words */
     };

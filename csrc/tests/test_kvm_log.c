@@ -121,7 +121,9 @@ static void test_log_sees_other_sizes(void)
         int expected = size == 128 ? 0 : -ERANGE;
 
         start(130, size);
+        kvm.dirty[0][0] = 1;
         CHECK(mpat_kvm_log_open(5, both, 2, 0, &log, &fault) == expected);
+        CHECK(kvm.dirty[0][0] == (expected != 0)); /* nothing is taken for a log that is refused */
         if (expected == 0)
             mpat_kvm_log_close(log);
         else
@@ -241,6 +243,8 @@ static void test_log_has_no_memory_to_keep_pages_in(void)
     CHECK(mpat_kvm_log_collect(log, bitmaps, &collection, NULL) == 0);
     CHECK(collection.lost_pages == 1);
     CHECK(count(bitmaps[0], 130) == 0 && count(bitmaps[1], 128) == 1);
+    CHECK(mpat_kvm_log_collect(log, bitmaps, &collection, NULL) == 0);
+    CHECK(collection.lost_pages == 0); /* told once */
     mpat_kvm_log_close(log);
 }
 

@@ -214,6 +214,21 @@ static void test_large_forgets(const char *name)
 
 /* ---- errors -------------------------------------------------------------------------------- */
 
+/* So short against the half-life that their quotient is 0: nothing decays, and the mean is exact. */
+static void test_rate_of_next_to_no_time(void)
+{
+    uint64_t n = 64, word = 1;
+    const uint64_t *input = &word;
+    mpat_stats *stats;
+    mpat_seen seen;
+    double rate = 0;
+    snprintf(context, sizeof(context), "next to no time");
+    CHECK(mpat_stats_create(&n, 1, 64, 1e308, NULL, &stats) == 0);
+    CHECK(mpat_stats_update(stats, &input, 0x1p-70, &seen) == 0);
+    CHECK(mpat_stats_write_rate(stats, 0, &rate) == 0 && rate == 0x1p70);
+    mpat_stats_destroy(stats);
+}
+
 static void test_errors(void)
 {
     uint64_t sizes[2] = {100, 0}, other[2] = {100, 101}, two[2] = {0, 0}, huge = UINT64_MAX;
@@ -349,6 +364,7 @@ static void test_threads(void)
 int main(void)
 {
     test_errors();
+    test_rate_of_next_to_no_time();
     const char *name;
     for (size_t i = 0; (name = mpat_kernel_available(i)) != NULL; i++) {
         CHECK(mpat_kernel_use(name) == 0);

@@ -48,7 +48,6 @@ class Fits:
     of the counts' own frequencies. 0 would be perfect.
     """
 
-    n_pages: int
     one: float
     two: float
     power: float
@@ -73,7 +72,6 @@ def fit(counts: npt.NDArray[Any], durations_s: Floats, distinct_pages: float) ->
     table = _binomial(n, p)
     two, two_rates = _two(table[:_N_TOLD_APART], p[:_N_TOLD_APART], share, n)
     return Fits(
-        n_pages=int(seen.sum()),
         one=max(0.0, floor - _one(share, n)),
         two=max(0.0, floor - two),
         power=max(0.0, floor - _power(table, share, distinct_pages)),

@@ -181,13 +181,14 @@ class LiveMigration(Listener):
         return Panel(Group(table, *lines, *said), title=Text(self._title), expand=False)
 
 
-def density(interval: Interval, n_cells: int = _CELLS) -> Density:
-    """Shares of dirty pages in equal stretches of all regions together, of shape (n_cells,).
+def density(interval: Interval) -> Density:
+    """Shares of dirty pages in `_CELLS` equal stretches of all regions together, or in their words
+    if there are fewer.
 
     To within a word of the bitmap, which is 64 pages.
     """
     total = sum(region.n_words for region in interval.regions)
-    n_cells = min(n_cells, total)
+    n_cells = min(_CELLS, total)
     words = np.concatenate([interval.bitmaps[region.name] for region in interval.regions])
     starts = np.arange(n_cells + 1) * total // n_cells
     counts = np.add.reduceat(np.bitwise_count(words), starts[:-1], dtype=np.float64)
