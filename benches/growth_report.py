@@ -27,9 +27,9 @@ brackets; one thread unless it says otherwise, groups of 512 pages unless it say
 
 ![Time by size, work, density, group size, threads; memory](growth.png)
 
-*Bands are quartiles; colours are those of the first panel. Density: the darker, the more of the groups
-are active. Threads: the grey line would be perfect. Memory: the dotted line is the goal for statistics
-without history.*
+*Bands are quartiles; colours are those of the first panel. Density: the darker, the more of the
+groups are active. Threads: the grey line would be perfect. Memory: the dotted line is the goal for
+statistics without history.*
 """
 SIZE = """
 ## By guest size
