@@ -33,19 +33,17 @@ class Piece:
     offset: int
 
 
-def parse_flat_view(text: str, address_space: str = "memory") -> list[Piece]:
-    """The address space's pieces from `info mtree -f`, as printed: by address.
+def parse_flat_view(text: str) -> list[Piece]:
+    """The pieces of the address space "memory" from `info mtree -f`, as printed: by address.
 
-    Raises `QMPError` if the address space or a line of it makes no sense.
+    Raises `QMPError` if it is not there or a line of it makes no sense.
     """
     for view in text.replace("\r\n", "\n").split("\n\n"):
         lines = view.strip("\n").split("\n")
-        if any(line.startswith(f' AS "{address_space}", root: ') for line in lines):
+        if any(line.startswith(' AS "memory", root: ') for line in lines):
             ranges = [line for line in lines if line.startswith("  ")]
             return [_piece(line) for line in ranges if line != "  No rendered FlatView"]
-    raise QMPError(
-        f"`info mtree -f` shows no address space {address_space!r}; QEMU said {text[:80]!r}"
-    )
+    raise QMPError(f"`info mtree -f` shows no address space 'memory'; QEMU said {text[:80]!r}")
 
 
 def _piece(line: str) -> Piece:
