@@ -19,7 +19,8 @@
 #   make patterns    how well kinds of patterns are told (minutes), into docs/patterns-results.md; make curve
 #                tries D(t)'s bounds, for docs/statistics.md
 #   make fuzz    every fuzz target for FUZZ_S seconds (7); make fuzz-TARGET one of them (fuzz/run.py)
-#   make soak    hammer under ThreadSanitizer, then trace a busy process for SOAK_MIN minutes (60) and
+#   make search  what properties do not hold, by other cases each time (half an hour; SEARCH=short: minutes)
+#   make soak    that; hammer under ThreadSanitizer; then trace a busy process for SOAK_MIN minutes (60) and
 #                fuzz each target for FUZZ_S (400) beside it; what came of it goes into docs/abuse.md
 #   make arm64   the C tests as on arm64, under qemu-user; portability runs them and the wheel on every
 #                Python there is (root and debootstrap: on Debian's newest and for arm64), and keeps
@@ -38,7 +39,7 @@ BIN    := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: demo test test-c test-threads test-python bench bench-docs bench-compare growth large-page instructions \
-        slowdown migrations forecast validate evidence reproduce corpus patterns curve fuzz soak lint stub docs man pictures \
+        slowdown migrations forecast validate evidence reproduce corpus patterns curve fuzz search soak lint stub docs man pictures \
         recordings clean headers install-c arm64 wheel portability
 
 demo: $(VENV)/ready
@@ -204,9 +205,14 @@ fuzzers: $(VENV)/ready
 	clang libclang-rt-dev libsimde-dev"; exit 1; }
 	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation -e '.[fuzz]'
 
+SEARCH ?= expensive
+search: $(VENV)/ready
+	HYPOTHESIS_PROFILE=$(SEARCH) $(BIN)/python -m pytest -q -m hypothesis
+
 SOAK_MIN ?= 60
 soak: $(VENV)/ready | fuzzers
 	@mkdir -p benches/results
+	$(MAKE) --no-print-directory search
 	$(MAKE) --no-print-directory test-threads RACES='$(RACES) $(SLOW_RACES)'
 	@$(BIN)/python benches/soak.py $(SOAK_MIN) benches/results/soak.json & \
 	trap "kill $$!" INT TERM; \

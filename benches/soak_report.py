@@ -41,6 +41,7 @@ comes of {ran}.
 | threads hammering one object of Python's | `tests/test_threads.py` | |
 | full, slow, stuck and broken disks; kills at any moment | `tests/test_trace_disk.py` | |
 | statistics, windows, traces under any order of calls | `tests/test_*stateful.py` | |
+| properties, by hypothesis | 40 cases each, the same ones | 300 others each (`make search`) |
 | flat memory, tracing a busy process | `tests/test_flat_memory.py` | an hour (`SOAK_MIN`) |
 | coverage-guided fuzzing | 7 s a target (`make fuzz`) | beside it, as long in all (`FUZZ_S`) |
 
