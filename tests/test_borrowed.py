@@ -76,6 +76,27 @@ def test_one_steers_at_a_time(tmp_path):
     asyncio.run(run())
 
 
+def test_another_qemu_at_the_same_path_is_left_alone(tmp_path):
+    """The guard, which may sleep for seconds between two attempts, knows whose settings it has."""
+    fake = FakeQemu()
+    socket = QMPSocket(tmp_path / "qmp")
+
+    async def run():
+        async with fake.serving(socket.path):
+            async with socket.open() as migrator:
+                migrator._session.pid = os.getppid()
+                await migrator.set_limit(500)
+                await migrator.prepare(
+                    on_nonconvergence="postcopy", auto_converges=False, bandwidth_Bps=None
+                )
+            guard = migrator._borrowed._guard._process
+            assert await asyncio.to_thread(guard.wait, 20) == 0
+
+    asyncio.run(run())
+    assert fake.limits() == [500]
+    assert fake.capabilities["events"]
+
+
 def others(limit_ms, step):
     """Somebody else sets that limit before QEMU answers."""
 

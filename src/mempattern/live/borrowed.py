@@ -145,6 +145,7 @@ class Borrowed:
             return
         self._guard.tell({
             "socket": str(Path(self._session.path).absolute()),
+            "pid": self._session.pid,
             "parameters": {name: [was, self._ours[name]] for name, was in self._were.items()},
             "capabilities": self._capabilities_were,
             **({} if self._lock is None else {"lock": self._lock}),
