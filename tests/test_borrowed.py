@@ -76,6 +76,55 @@ def test_one_steers_at_a_time(tmp_path):
     asyncio.run(run())
 
 
+def test_another_qemu_at_the_same_path_is_left_alone(tmp_path):
+    """The guard, which may sleep for seconds between two attempts, knows whose settings it has."""
+    fake = FakeQemu()
+    socket = QMPSocket(tmp_path / "qmp")
+
+    async def run():
+        async with fake.serving(socket.path):
+            async with socket.open() as migrator:
+                migrator._session.pid = os.getppid()
+                await migrator.set_limit(500)
+                await migrator.prepare(
+                    on_nonconvergence="postcopy", auto_converges=False, bandwidth_Bps=None
+                )
+            guard = migrator._borrowed._guard._process
+            assert await asyncio.to_thread(guard.wait, 20) == 0
+
+    asyncio.run(run())
+    assert fake.limits() == [500]
+    assert fake.capabilities["events"]
+
+
+@pytest.mark.parametrize("how", ["guard is killed", "refused"])
+def test_limits_that_could_not_be_set(how, tmp_path):
+    """However many: what is in force is known to be from us, and put back."""
+    fake = FakeQemu()
+
+    async def run():
+        async with (
+            fake.serving(str(tmp_path / "qmp")),
+            QMPSocket(tmp_path / "qmp").open() as migrator,
+        ):
+            await migrator.set_limit(800)
+            if how == "refused":
+                fake.refuse["migrate-set-parameters"] = "not now"
+            else:
+                guard = migrator._borrowed._guard._process
+                guard.kill()
+                guard.wait()
+            for limit_ms in (700, 600, 500):
+                with pytest.raises(MonitorError):
+                    await migrator.set_limit(limit_ms)
+            fake.refuse.clear()
+            with suppress(MonitorError):  # that there is no guard
+                await migrator.put_back(is_over=True)
+
+    asyncio.run(run())
+    assert fake.limits() == [800, 300]
+
+
 def others(limit_ms, step):
     """Somebody else sets that limit before QEMU answers."""
 

@@ -314,9 +314,12 @@ class FakeConnection:
 
     uri = "x:///"
     limit_ms = 300
+    refuses = False
 
     def ask(self, function, *arguments, of=None):
         if function == "migrateSetMaxDowntime":
+            if self.refuses:
+                raise LibvirtError("not now")
             self.limit_ms = arguments[0]
         return [self] if function == "listAllDomains" else self.limit_ms
 
@@ -348,6 +351,28 @@ def test_a_limit_that_somebody_else_has_set_is_put_back(monkeypatch):
 
     asyncio.run(run())
     assert libvirt.limit_ms == 77
+
+
+def test_limits_that_could_not_be_set(monkeypatch):
+    """However many: what is in force is known to be from us, and put back."""
+    monkeypatch.setattr("mempattern.live.over_libvirt.binding_folder", str)
+    libvirt = FakeConnection()
+    migrator = DomainMigrator(libvirt, libvirt, None)
+    migrator.was_limit_ms = libvirt.limit_ms
+
+    async def run():
+        steering = Steering(migrator, 1.0)
+        await steering.do(Action(0.8))
+        libvirt.refuses = True
+        for limit_s in (0.7, 0.6, 0.5):
+            with pytest.raises(LibvirtError):
+                await steering.do(Action(limit_s))
+        libvirt.refuses = False
+        await migrator.put_back(is_over=True)
+        migrator.let_go()
+
+    asyncio.run(run())
+    assert libvirt.limit_ms == 300
 
 
 def test_one_steers_at_a_time(monkeypatch):

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import threading
 
 import pytest
 from fake_qmp import FakeQemu, active
@@ -123,3 +124,20 @@ def test_a_migration_that_began_unsaid_is_ended(qmp):
 
 def test_qemu_that_is_gone_is_nothing_to_put_back(qmp):
     assert put_back(os.fspath(qmp), 2**22 + 1, {}) == ""
+
+
+def test_what_nobody_hears_of_is_tried_for_longer(qmp, monkeypatch):
+    """The reader was killed, and QEMU does not listen: another client, or all of it is stopped."""
+    monkeypatch.setattr("mempattern.monitor.stream._GIVE_UP_S", 0.2)
+    monkeypatch.setattr("mempattern.monitor.stream._LOOK_UNHEARD_S", 0.05)
+    fake = with_capabilities(FakeQemu())
+    fake.refuse["migrate-set-capabilities"] = "not now"
+    before = {"capabilities": {"xbzrle": False}, "parameters": {"downtime-limit": 77}}
+    with fake.in_thread(qmp):
+        listens = threading.Timer(1.5, fake.refuse.clear)
+        listens.start()
+        assert "not now" in put_back(os.fspath(qmp), os.getpid(), before)
+        assert put_back(os.fspath(qmp), os.getpid(), before, is_heard=lambda: False) == ""
+        listens.join()
+    assert not fake.capabilities["xbzrle"]
+    assert fake.limits() == [77]

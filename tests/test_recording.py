@@ -1,6 +1,8 @@
 """A trace as guest time that goes on after its end: where it loops, its period, its faults."""
 
 import dataclasses
+import threading
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -278,3 +280,26 @@ def test_intervals_out_of_order(order):
     made = intervals(idle(64, 3))
     with pytest.raises(errors.UsageError, match=r"begins before interval \d ends"):
         Recording([made[number] for number in order])
+
+
+def test_a_bitmap_that_another_thread_writes_to():
+    """It is refused if it is not what it was a moment ago, and never written past the room."""
+    region = Region("ram", 1 << 20)
+    words = np.zeros(region.n_words, np.uint64)
+    is_enough = threading.Event()
+
+    def change():
+        while not is_enough.is_set():
+            words.fill(0)
+            words.fill(2**64 - 1)
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    changing = [Interval(i, i, i + 1, (region,), {"ram": words}, PROVENANCE) for i in range(9)]
+    try:
+        for _ in range(50):
+            with suppress(errors.BitmapError):
+                Recording(changing)
+    finally:
+        is_enough.set()
+        thread.join()

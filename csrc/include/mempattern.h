@@ -335,7 +335,7 @@ MPAT_API void mpat_recording_destroy(mpat_recording *recording);
 /*
  * One more interval, which follows the one before: its length and bitmaps[r] of each region.
  * -EINVAL: a length that is not positive and finite, or so short that the sum of all does not
- * grow by it. -EPERM: sealed. -EBUSY. -ENOMEM; of an
+ * grow by it. -EPERM: sealed. -EBUSY. -ENOMEM. -ENOSPC: a bitmap changed in the middle. Of an
  * interval that is refused nothing is kept.
  */
 MPAT_API int mpat_recording_add(mpat_recording *recording, const uint64_t *const *bitmaps,

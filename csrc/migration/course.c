@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The guest's course during a migration: where in the recording it is, and what it writes there. */
+#include <float.h>
+
 #include "precopy.h"
 
 #define EDGE 1e-9 /* of an interval: so near its end is at its end */
@@ -83,13 +85,11 @@ static void go_to(mpat_precopy *p, uint64_t interval)
 static void skip_turns(const mpat_recording *rec, struct mpat_cursor *c)
 {
     double end = rec->end[rec->n_intervals], turn = end - rec->end[rec->loop];
-    double spare = c->due - (end - rec->end[c->interval] - c->into) - turn;
+    double kept = end - rec->end[c->interval] - c->into + turn; /* to the end, and once around */
+    double spare = fmin(c->due, DBL_MAX) - kept;
     if (spare >= turn) {
-        double left = fmod(spare, turn); /* exact, where a product of many turns is not */
         c->turn += (uint64_t)fmin(floor(spare / turn), 0x1p32);
-        c->due += left - spare;
-        if (c->due > end + 2.0 * turn) /* so long that not even that is */
-            c->due = end + turn;
+        c->due = kept + fmod(spare, turn); /* exact, where a product of many turns is not */
     }
 }
 

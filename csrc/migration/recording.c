@@ -195,13 +195,17 @@ static uint8_t compare(struct before *b, uint32_t line, uint8_t mask, const uint
     return mpat_writes_class(dirty, redirtied, before);
 }
 
-static void keep(mpat_recording *r, const struct mpat_extent *e, const uint64_t *bitmap,
-                 struct before *before)
+/* -ENOSPC: more is dirty than was when room was made for it. */
+static int keep(mpat_recording *r, const struct mpat_extent *e, const uint64_t *bitmap,
+                struct before *before)
 {
     for (uint64_t line = 0; line < e->n_lines; line++) {
         uint8_t mask = dirty_mask(e, bitmap, line);
         if (mask == 0)
             continue;
+        if (r->n_lines == r->room_lines ||
+            (uint64_t)__builtin_popcount(mask) > r->room_words - r->n_words)
+            return -ENOSPC;
         struct line_view view = line_view(e, line);
         uint64_t at = e->first_line + line, *kept = r->words + r->n_words;
         for (unsigned rest = mask; rest != 0; rest &= rest - 1) {
@@ -215,6 +219,36 @@ static void keep(mpat_recording *r, const struct mpat_extent *e, const uint64_t 
         r->mask[r->n_lines] = mask;
         r->writes[r->n_lines++] = compare(before, (uint32_t)at, mask, kept);
     }
+    return 0;
+}
+
+/* Forget an interval that was kept in part. */
+static void forget_from(mpat_recording *r, uint64_t n_lines, uint64_t n_words)
+{
+    const uint64_t *word = r->words;
+    r->n_lines = n_lines;
+    r->n_words = n_words;
+    memset(r->ever, 0, r->all_lines * MPAT_LINE_WORDS * sizeof(uint64_t));
+    for (uint64_t k = 0; k < n_lines; k++) {
+        uint64_t *ever = r->ever + (uint64_t)r->line[k] * MPAT_LINE_WORDS;
+        for (unsigned rest = r->mask[k]; rest != 0; rest &= rest - 1)
+            ever[__builtin_ctz(rest)] |= *word++;
+    }
+}
+
+static int keep_all(mpat_recording *r, const uint64_t *const *bitmaps)
+{
+    struct before before = {0};
+    uint64_t n_lines = r->n_lines, n_words = r->n_words;
+    int err = 0;
+    if (r->n_intervals != 0)
+        before.lines = mpat_recording_lines(r, r->n_intervals - 1);
+    before.words = before.lines.words;
+    for (size_t i = 0; i < r->n_regions && err == 0; i++)
+        err = keep(r, &r->regions[i], bitmaps[i], &before);
+    if (err)
+        forget_from(r, n_lines, n_words);
+    return err;
 }
 
 int mpat_recording_add(mpat_recording *recording, const uint64_t *const *bitmaps, double duration)
@@ -238,13 +272,9 @@ int mpat_recording_add(mpat_recording *recording, const uint64_t *const *bitmaps
         err = make_room(r, n_lines, n_words);
         note_bytes(r);
     }
+    if (err == 0)
+        err = keep_all(r, bitmaps);
     if (err == 0) {
-        struct before before = {0};
-        if (r->n_intervals != 0)
-            before.lines = mpat_recording_lines(r, r->n_intervals - 1);
-        before.words = before.lines.words;
-        for (size_t i = 0; i < r->n_regions; i++)
-            keep(r, &r->regions[i], bitmaps[i], &before);
         r->end[r->n_intervals + 1] = end;
         r->n_intervals++;
         r->first_line[r->n_intervals] = r->n_lines;

@@ -2,6 +2,8 @@
 /* What a recording keeps of its intervals, against these. */
 #include <errno.h>
 #include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
 
 #include "recorded.h"
 
@@ -62,6 +64,63 @@ static void test_recording_is_sparse(void)
     mpat_bitmap_free(words, n);
 }
 
+/* ---- a bitmap that somebody writes to meanwhile ----------------------------------------------- */
+
+#define CHANGING_WORDS 4096
+
+static uint64_t changing[CHANGING_WORDS];
+static atomic_int is_enough;
+
+/* All bits at once, so that much is found where nothing was counted. */
+__attribute__((no_sanitize("thread"))) static void *change(void *unused)
+{
+    for (uint64_t bits = 0; !atomic_load(&is_enough); bits = ~bits) {
+        for (int w = 0; w < CHANGING_WORDS; w++)
+            ((volatile uint64_t *)changing)[w] = bits;
+    }
+    return unused;
+}
+
+static void test_changing_bitmap(void)
+{
+    uint64_t n = CHANGING_WORDS * 64, *ever, *read, n_refused = 0, k = 0;
+    uint64_t *all = calloc(CHANGING_WORDS, sizeof(*all));
+    const uint64_t *input[] = {changing};
+    pthread_t thread;
+    snprintf(context, sizeof(context), "a bitmap that changes");
+    if (all == NULL || mpat_bitmap_alloc(n, &ever) || mpat_bitmap_alloc(n, &read) ||
+        pthread_create(&thread, NULL, change, NULL))
+        abort();
+    /* A new one each time, for one that has grown has room. */
+    for (int round = 0; round < 20000 && n_refused < 20; round++) {
+        mpat_recording *recording;
+        int results[2];
+        if (mpat_recording_create(&n, 1, &recording))
+            abort();
+        for (int i = 0; i < 2; i++) {
+            results[i] = mpat_recording_add(recording, input, 1.0);
+            CHECK(results[i] == 0 || results[i] == -ENOSPC);
+            n_refused += results[i] != 0;
+        }
+        if (mpat_recording_seal(recording, 0) == 0) { /* what is there is whole */
+            memset(all, 0, n / 8);
+            for (k = 0; mpat_recording_read(recording, k, &read) == 0; k++) {
+                for (int w = 0; w < CHANGING_WORDS; w++)
+                    all[w] |= read[w];
+            }
+            CHECK(k == (uint64_t)(results[0] == 0) + (results[1] == 0));
+            CHECK(mpat_recording_ever(recording, &ever) == 0 && memcmp(ever, all, n / 8) == 0);
+        }
+        mpat_recording_destroy(recording);
+    }
+    atomic_store(&is_enough, 1);
+    pthread_join(thread, NULL);
+    printf("test_recording: %llu refused as changed\n", (unsigned long long)n_refused);
+    mpat_bitmap_free(read, n);
+    mpat_bitmap_free(ever, n);
+    free(all);
+}
+
 /* ---- errors ---------------------------------------------------------------------------------- */
 
 static void test_recording_errors(void)
@@ -116,6 +175,7 @@ int main(void)
     test_recording_errors();
     test_recording();
     test_recording_is_sparse();
+    test_changing_bitmap();
     printf("test_recording: %s\n", failures ? "FAILED" : "ok");
     return failures != 0;
 }

@@ -59,7 +59,7 @@ class Borrowed:
         self.capabilities: dict[str, bool] = capabilities
         self._were: dict[str, Any] = {}
         self._ours: dict[str, list[Any]] = {}
-        """The last two values that each was set to: the later one may not have got there."""
+        """The value that each has from us, if it has, and the next one, which may not get there."""
         self._capabilities_were: dict[str, bool] = {}
         self._guard = Guard(lock)
 
@@ -98,7 +98,8 @@ class Borrowed:
             raise QMPError(f"this QEMU has no migration parameter {', '.join(unknown)}")
         for name, value in new.items():
             self._were.setdefault(name, self.parameters[name])
-            self._ours[name] = [*self._ours.get(name, [])[-1:], value]
+            now = self.parameters[name]
+            self._ours[name] = [*([now] if now in self._ours.get(name, []) else []), value]
         self._tell_guard()
         await self._session.execute("migrate-set-parameters", **new)
         self.parameters |= new
@@ -145,6 +146,7 @@ class Borrowed:
             return
         self._guard.tell({
             "socket": str(Path(self._session.path).absolute()),
+            "pid": self._session.pid,
             "parameters": {name: [was, self._ours[name]] for name, was in self._were.items()},
             "capabilities": self._capabilities_were,
             **({} if self._lock is None else {"lock": self._lock}),

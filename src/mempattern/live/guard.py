@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import socket
+import struct
 import sys
 import time
 from importlib import import_module
@@ -63,6 +64,8 @@ def put_back(wanted: dict[str, Any]) -> None:
             connection.connect(wanted["socket"])
         except (FileNotFoundError, ConnectionRefusedError):  # QEMU has ended
             return
+        if owner_of(connection) != wanted["pid"]:  # and another one has taken its place
+            return
         with connection.makefile("rw") as lines:
             json.loads(lines.readline())  # the greeting
             ask(lines, "qmp_capabilities")
@@ -78,6 +81,12 @@ def put_back(wanted: dict[str, Any]) -> None:
                     for name, was in wanted["capabilities"].items()
                 ]
                 ask(lines, _CAPABILITIES, {"capabilities": states})
+
+
+def owner_of(connection: socket.socket) -> int:
+    """As `mempattern.monitor.qmp` has it, which is not imported here."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    return int(struct.unpack("3i", credentials)[0])
 
 
 def put_limit_back(wanted: dict[str, Any]) -> None:

@@ -132,7 +132,7 @@ class DomainMigrator:
         self.was_limit_ms: int = 0
         self.bandwidth_Bps: float = 0.0
         self._ours: list[int] = []
-        """The last two limits that we set: the later one may not have got there."""
+        """The limit in force, if it is from us, and the next one, which may not get there."""
 
     async def begin(self) -> None:
         """Raises `LibvirtError`."""
@@ -216,7 +216,7 @@ class DomainMigrator:
             self.was_limit_ms, self._ours = self.limit_ms, []
 
     async def set_limit(self, limit_ms: int) -> None:
-        self._ours = [*self._ours[-1:], limit_ms]
+        self._ours = [*([self.limit_ms] if self.limit_ms in self._ours else []), limit_ms]
         self._guard.tell({
             "uri": self._connection.uri,
             "domain": self._domain.UUIDString(),

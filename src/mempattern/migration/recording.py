@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -13,7 +14,7 @@ from mempattern._memory import lend
 from mempattern._native import ffi, lib
 from mempattern._results import check
 from mempattern.bitmaps import group_counts
-from mempattern.errors import UsageError
+from mempattern.errors import BitmapError, UsageError
 from mempattern.interval import Bitmap, Interval
 from mempattern.migration.alike import alike, period_of
 from mempattern.migration.observed import Observed
@@ -54,7 +55,8 @@ class Recording:
     known to be missing from it. Immutable: any number of threads may replay it at once.
 
     Raises `UsageError` for no interval, for intervals that are not in the order of their times, or
-    regions of unlike page sizes; `OutOfMemoryError`.
+    regions of unlike page sizes; `BitmapError` for a bitmap that changes meanwhile;
+    `OutOfMemoryError`.
     """
 
     def __init__(self, intervals: Intervals) -> None:
@@ -233,7 +235,10 @@ def _create(regions: tuple[Region, ...]) -> Any:
 
 def _add(handle: Any, words: list[Bitmap], regions: tuple[Region, ...], duration_s: float) -> None:
     kept = [lend(one, region) for one, region in zip(words, regions, strict=True)]
-    check(lib.mpat_recording_add(handle, ffi.new(_POINTERS, kept), duration_s), "this recording")
+    result = lib.mpat_recording_add(handle, ffi.new(_POINTERS, kept), duration_s)
+    if result == -errno.ENOSPC:
+        raise BitmapError("a bitmap changed while it was read; give copies that stay as they are")
+    check(result, "this recording")
 
 
 def lent(bitmaps: list[npt.NDArray[np.uint64]]) -> Any:

@@ -17,11 +17,16 @@ from mempattern.monitor.stream import CANCEL, READY, put_back
 
 def main() -> bool:
     """Whether something was not put back."""
+    parent = os.getppid()
     _say(READY)
     task = sys.stdin.readline()
     if not task.endswith("\n"):  # refused, or killed before anything was changed
         return False
-    problem = put_back(**json.loads(task), is_to_cancel=sys.stdin.readline() == CANCEL)
+    problem = put_back(
+        **json.loads(task),
+        is_to_cancel=sys.stdin.readline() == CANCEL,
+        is_heard=lambda: os.getppid() == parent,
+    )
     _say(problem)
     return bool(problem)
 

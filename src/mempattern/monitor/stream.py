@@ -12,6 +12,7 @@ import os
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,10 @@ from mempattern.monitor.replies import as_object, capabilities_of, parameters_of
 _FILE = "mempattern-stream"
 READY, CANCEL = "ready\n", "cancel\n"
 _GIVE_UP_S = 30.0
-_LOOK_S = 0.02
+_GIVE_UP_UNHEARD_S = 86_400.0
+"""As of the guard of a controlled migration (`live/guard.py`)."""
+_LOOK_S, _LOOK_UNHEARD_S = 0.02, 5.0
+_STAY_UNHEARD_S = 1.0
 _OVER = (None, "none", "completed", "failed", "cancelled")
 
 _ON = "return-path"
@@ -146,15 +150,19 @@ def _set_capabilities(session: QMP, capabilities: dict[str, bool]) -> None:
     session.execute("migrate-set-capabilities", capabilities=listed)
 
 
-def put_back(qmp: str, pid: int, before: dict[str, Any], is_to_cancel: bool = False) -> str:
+def put_back(
+    qmp: str, pid: int, before: dict[str, Any], is_to_cancel: bool = False,
+    is_heard: Callable[[], bool] = lambda: True,
+) -> str:  # fmt: skip
     """Once the migration is over. Returns what went wrong, as a sentence, or nothing.
 
-    A QMP socket serves one client at a time: who comes in between has half a minute to leave.
+    A QMP socket serves one client at a time: who comes in between has half a minute to leave, and
+    a day if nobody hears what went wrong.
     """
-    deadline = time.monotonic() + _GIVE_UP_S
+    began, look_s, stay_s = time.monotonic(), _LOOK_S, _GIVE_UP_S
     while True:
         try:
-            with QMP(qmp, pid, timeout_s=_GIVE_UP_S) as session:
+            with QMP(qmp, pid, timeout_s=stay_s) as session:
                 if is_to_cancel:
                     session.execute("migrate_cancel")
                     is_to_cancel = False  # what may come next is somebody else's
@@ -166,9 +174,12 @@ def put_back(qmp: str, pid: int, before: dict[str, Any], is_to_cancel: bool = Fa
         except QMPError as error:
             if _is_gone(pid):
                 return ""
-            if time.monotonic() > deadline:
+            took_s = time.monotonic() - began
+            if took_s > (_GIVE_UP_S if is_heard() else _GIVE_UP_UNHEARD_S):
                 return f"{error}. They were {json.dumps(before)}"
-        time.sleep(_LOOK_S)
+            if took_s > _GIVE_UP_S:  # from now on others have the socket most of the time
+                look_s, stay_s = _LOOK_UNHEARD_S, _STAY_UNHEARD_S
+        time.sleep(look_s)
 
 
 def _is_gone(pid: int) -> bool:
