@@ -116,6 +116,15 @@ def test_nothing_is_sooner_within_the_ceiling(rows, ceiling_s, once_s, *, start_
         assert found.downtime_s <= min(equal, default=math.inf) + 1e-9
 
 
+def test_what_counts_as_soon_is_as_soon_as_the_first_moment():
+    """Not as soon as the moment taken, of a shorter downtime, which counts as soon as the first."""
+    recording = record(hot(553, 10, 462, 4) & square_wave(553, 10, 4, 553) | sweep(553, 10, 1))
+    link = Bandwidth((0.0, 553 * 4104 / 0.400390625))
+    found = of_oracle(recording, 0.1, link, patience_s=PATIENCE_S)
+    soonest_s = min(truth(recording, 0.1, link))[0]
+    assert found.total_s <= soonest_s * 1.001
+
+
 # ---- by hand -------------------------------------------------------------------------------------
 
 
