@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from effort import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from migrations import BANDWIDTH, BARE, PAGE_S, PAGES, STEP_S
 from model import to_words
@@ -82,7 +83,7 @@ def recordings(draw):
 CEILINGS = st.sampled_from([0.1, 0.15, 0.3, 0.6, 1.0])
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(
     rows=recordings(),
     ceiling_s=CEILINGS,
@@ -206,7 +207,7 @@ STOP_ONLY = [
 ]  # fmt: skip
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(rows=recordings(), ceiling_s=CEILINGS, once_s=st.floats(0.4, 2), start_s=st.floats(0, 0.9))
 def test_none_of_them_is_sooner(rows, ceiling_s, once_s, start_s):
     """If its downtime is within the ceiling; but for a step, as to look changes what is drawn."""
