@@ -224,8 +224,12 @@ def chromium():
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Who asks for the fixture gets the marker, for `-m kvm` and for the rule below."""
+    """Who asks for the fixture gets the marker, for `-m kvm` and for the rule below. A test that
+    runs a state machine is for `-m hypothesis` too, whose own plugin does not see it."""
     for item in items:
+        code = getattr(getattr(item, "function", None), "__code__", None)
+        if code and "run_state_machine_as_test" in code.co_names:
+            item.add_marker("hypothesis")
         for need in _PROBLEM.keys() & set(getattr(item, "fixturenames", ())):
             item.add_marker(need)
 

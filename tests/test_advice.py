@@ -5,7 +5,8 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from effort import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from workloads import hot, idle, intervals, uniform
 
@@ -222,7 +223,7 @@ def test_a_curve_will_do():
     st.integers(0, N_PAGES), st.floats(0.05, 10), st.floats(0.001, 3),
     st.integers(1, 30), st.sampled_from(["hot", "uniform"]),
 )  # fmt: skip
-@settings(max_examples=15, deadline=None)
+@examples(15)
 def test_advice_keeps_what_is_allowed(n_dirty, share, ceiling_s, n_intervals, kind):
     pages_of = hot(n_dirty) if kind == "hot" else uniform(N_PAGES, n_dirty)
     recorded = intervals(pages_of, n_intervals)

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from effort import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from migrations import BANDWIDTH, BARE, LIMIT_PAGES, LIMIT_S, PAGE_S, PAGES
 from model import to_words
@@ -318,7 +319,7 @@ def test_regions_that_grow_while_it_watches():
 # ---- of any guest --------------------------------------------------------------------------------
 
 
-@settings(max_examples=10)
+@examples(10)
 @given(
     n_pages=st.integers(500, 2500),
     share=st.floats(0, 1),

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from effort import examples
 from forecasts import (
     BANDWIDTH,
     BARE,
@@ -15,7 +16,7 @@ from forecasts import (
     curve_of,
     foresee,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from model import to_words
 from recordings import hot, idle, record, square_wave, uniform
@@ -136,7 +137,7 @@ def test_notes_of_the_recording_are_the_forecasts():
     assert len(recording.faults()) == 2
 
 
-@settings(max_examples=15)
+@examples(15)
 @given(
     seed=st.integers(0, 2**20),
     n_intervals=st.integers(1, 60),

@@ -4,7 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from effort import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from recordings import hot, idle, intervals, record, square_wave, sweep, uniform
 
@@ -69,7 +70,7 @@ def test_pages_that_are_always_dirty_must_fit_the_limit():
     assert judge(always(1000), watched(1000), limit_s=0.6).memory_intensive is False
 
 
-@settings(deadline=None, max_examples=25)
+@examples(25)
 @given(
     n_hot=st.integers(1, 3000),
     bandwidth_Bps=st.floats(1e6, 1e9),

@@ -5,9 +5,10 @@ from itertools import islice
 
 import numpy as np
 import pytest
+from effort import examples
 from guest_program import guest_model
 from guest_steps import TRUTH, Phased, Steps
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from model import KINDS, make_pages, to_words
 
@@ -443,7 +444,7 @@ def test_wrong_regions():
     ),
     kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=3),
 )
-@settings(max_examples=100)
+@examples(100)
 def test_anything_gives_a_verdict(sizes, group_pages, rows, kinds):
     regions = [Region(f"r{number}", size) for number, size in enumerate(sizes)]
     watched = Watched(*regions, group_pages=group_pages)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from effort import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from model import grown, make_pages, per_group, to_words
 
@@ -48,7 +49,7 @@ def check_sample(kept, intervals, region, group_pages):
     growth=st.tuples(st.integers(0, 89), st.integers(0, 3), st.sampled_from([0, 1, 600, 9000])),
     seed=st.integers(0, 2**32),
 )
-@settings(max_examples=60)
+@examples(60)
 def test_a_sampled_page_has_its_true_past(*, n_pages, group_pages, kinds, n, growth, seed):
     rng = np.random.default_rng(seed)
     region, intervals = Region("ram", n_pages, address=1 << 40), []

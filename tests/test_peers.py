@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from effort import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from model import (
     KINDS,
@@ -101,7 +102,7 @@ def guests_for(kind):
 
 @pytest.mark.parametrize("kind", work.WORK)
 @given(data=st.data())
-@settings(max_examples=15)
+@examples(15)
 def test_all_that_can_do_it_find_what_the_model_says(kind, data):
     intervals = data.draw(guests_for(kind))
     small, with_numpy.BLOCK_WORDS = with_numpy.BLOCK_WORDS, 64
@@ -115,7 +116,7 @@ def test_all_that_can_do_it_find_what_the_model_says(kind, data):
 
 @pytest.mark.parametrize("kind", work.WORK)
 @given(data=st.data())
-@settings(max_examples=15)
+@examples(15)
 def test_and_so_does_croaring(croaring, kind, data):
     intervals = data.draw(guests_for(kind))
     for name, prepare in peers.doing(kind):

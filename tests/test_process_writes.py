@@ -5,7 +5,8 @@ import random
 import time
 
 import pytest
-from hypothesis import given, settings
+from effort import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from target import KINDS, Target
 from traced import file_of, only, over
@@ -49,7 +50,7 @@ def test_more_scattered_pages_than_a_batch_takes(target):
             assert only(source.collect()) == list(range(first, 8192, step))
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(rounds=st.lists(st.sets(st.integers(0, 1100)), min_size=1, max_size=6))
 def test_random_sets(shared_target, rounds):
     target, address = shared_target

@@ -113,7 +113,8 @@ ends = st.sampled_from([b"\x03\0\0\0\2", b"\x04\0\0\0\5", b"\0"])
     end=ends,
 )
 def test_every_pass_is_what_was_sent_in_it(written, quota, pieces, form, end):
-    """Each pass ends with nothing left, as most do; one page is written in all of them."""
+    """Each pass ends with nothing left, as most do; one page is written in all of them. A section
+    holds more than the one page behind that block: none could be the end of the pass before."""
     page_bytes, footers, zero_every = form
 
     def is_zero(block, page):
@@ -196,6 +197,22 @@ def test_a_page_at_the_head_of_two_passes_is_in_both():
     stream = Stream()
     assert stream.feed(beginning({"a": 10, "b": 10}) + sender.sent + b"\0") == 0
     assert stream.passes == [set(sent) for sent in sender.passes]
+
+
+def test_a_pass_may_begin_with_what_lies_ahead_of_the_one_before():
+    """Its sections before the one that goes round look like that one's, and count there."""
+    b = [("b", page) for page in range(10)]
+    sender = w.Sender({"a": 10, "b": 10})
+    for pages in (None, {("a", 1)}, {("a", 1), *b}):
+        if pages is not None:
+            sender.sync(pages)
+        while not sender.section(6 if pages and b[0] in pages else 30, lambda *_: False):
+            pass
+    assert sender.passes[1:] == [[("a", 1)], [*b, ("a", 1)]]
+    stream = Stream()
+    assert stream.feed(beginning({"a": 10, "b": 10}) + sender.sent + b"\0") == 0
+    assert stream.passes[1:] == [{("a", 1), *b[:6]}, {*b[6:], ("a", 1)}]
+    assert [about.pages for about in stream.about] == [20, 7, 5]
 
 
 def test_passes_in_order_without_a_common_page_are_one():

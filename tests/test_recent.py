@@ -1,7 +1,8 @@
 """What is kept of the intervals that a tracer saw, held to these."""
 
 import numpy as np
-from hypothesis import given, settings
+from effort import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mempattern import Interval, Provenance, Region
@@ -23,7 +24,7 @@ def interval(number, seed):
     )
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(seeds=st.lists(st.integers(0, 2**32), max_size=5), before=st.sampled_from([0, MOST]))
 def test_the_last_intervals_come_back_as_they_were(seeds, before):
     told = [interval(i, seed) for i, seed in enumerate([7] * before + seeds)]

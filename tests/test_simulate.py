@@ -5,7 +5,8 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from effort import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from migrations import BANDWIDTH, BARE, LIMIT_PAGES, PAGE_S, PAGES
 from model import to_pages, to_words
@@ -360,7 +361,7 @@ def recordings(draw):
     return rows
 
 
-@settings(max_examples=15)
+@examples(15)
 @given(
     rows=recordings(),
     names=st.permutations([name for name in POLICIES if name != "best"]),
@@ -405,7 +406,7 @@ class Finds(Told):
         return NOTHING
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(rows=recordings(), start=st.integers(0, 10), chunk_pages=st.sampled_from([0, 512, 1 << 18]))
 def test_what_a_policy_sees_of_pages(rows, start, chunk_pages):
     """A sync finds what was written since the one before: all that was in the intervals in between,

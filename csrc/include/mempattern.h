@@ -624,9 +624,10 @@ MPAT_API int mpat_process_collect(mpat_process *process, const mpat_mapping *map
  * A pass is told from the next one by the order of its pages. QEMU goes round its blocks once, from
  * the one after that in which the pass before ended, and looks for what was written only between
  * two sections. So a page that lies before its predecessor on the way begins a pass. Where that
- * happens inside a section, the pass before was left unfinished (of what is left less than
- * downtime-limit is needed to send), and the new one began with the section at the latest. Passes
- * that share no page and follow each other in order count as one.
+ * happens inside a section, the new pass began with the section at the latest: the one before was
+ * left unfinished (of what is left less than downtime-limit is needed to send), or had not come to
+ * the blocks with which the new one begins. Sections of it before that are counted with the one
+ * before. Passes that share no page and follow each other in order count as one.
  */
 typedef struct mpat_ramstream mpat_ramstream;
 

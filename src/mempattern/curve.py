@@ -255,4 +255,5 @@ def _interpolate(t: float, x: Floats, y: Floats) -> float:
         return float(share * high)
     if np.log(end) > np.log(start):
         share = (np.log(t) - np.log(start)) / (np.log(end) - np.log(start))
-    return float(np.clip(low * (high / low) ** share, low, high))
+    # Not by high / low, which is beyond a double's range for the smallest of means.
+    return float(np.clip(low ** (1 - share) * high**share, low, high))

@@ -154,10 +154,10 @@ def oracle(play: Callable[[Policy], Course], ceiling_s: float) -> Course:
     if equal:
         courses.append(play(_StopAt(min(equal, key=lambda moment: moment.downtime_s))))
     within = [c for c in courses if c.converged and c.downtime_s <= ceiling_s * (1 + TOLERANCE)]
-    if ended is not None and not within:
-        raise ended
-    soonest_s = min((c.total_s for c in within), default=math.inf)
-    equals = [c for c in within if c.total_s <= soonest_s * (1 + _EQUAL)]
-    if not equals:
+    if not within:
+        if ended is not None:
+            raise ended
         return replace(courses[0], converged=False, downtime_s=math.nan)
-    return min(equals, key=lambda c: c.downtime_s)
+    # As soon as the first moment, which is not always the one that was taken.
+    as_soon_s = min(soonest_s, *(c.total_s for c in within)) * (1 + _EQUAL)
+    return min(within, key=lambda c: (max(c.total_s, as_soon_s), c.downtime_s))
