@@ -134,9 +134,9 @@ def test_what_nobody_hears_of_is_tried_for_longer(qmp, monkeypatch):
     fake.refuse["migrate-set-capabilities"] = "not now"
     before = {"capabilities": {"xbzrle": False}, "parameters": {"downtime-limit": 77}}
     with fake.in_thread(qmp):
-        listens = threading.Timer(1.5, fake.refuse.clear)
-        listens.start()
         assert "not now" in put_back(os.fspath(qmp), os.getpid(), before)
+        listens = threading.Timer(1, fake.refuse.clear)
+        listens.start()
         assert put_back(os.fspath(qmp), os.getpid(), before, is_heard=lambda: False) == ""
         listens.join()
     assert not fake.capabilities["xbzrle"]
