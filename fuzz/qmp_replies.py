@@ -69,7 +69,7 @@ def change(data: atheris.FuzzedDataProvider, value: Any) -> Any:
 class Session:
     """In place of both kinds of session."""
 
-    path = "fuzzed"
+    path, pid = "fuzzed", 0
 
     def __init__(self, replies: dict[str, Any]) -> None:
         self.replies = replies
