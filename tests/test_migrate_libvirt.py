@@ -333,12 +333,19 @@ class FakeConnection:
         return "mine"
 
 
-def test_a_limit_that_somebody_else_has_set_is_put_back(monkeypatch):
-    """Also if we set another one after it."""
+@pytest.fixture
+def migrator(monkeypatch):
+    """Of a domain whose limit is 300 ms."""
     monkeypatch.setattr("mempattern.live.over_libvirt.binding_folder", str)
     libvirt = FakeConnection()
     migrator = DomainMigrator(libvirt, libvirt, None)
     migrator.was_limit_ms = libvirt.limit_ms
+    return migrator
+
+
+def test_a_limit_that_somebody_else_has_set_is_put_back(migrator):
+    """Also if we set another one after it."""
+    libvirt = migrator._connection
 
     async def run():
         steering = Steering(migrator, 1.0)
@@ -353,12 +360,9 @@ def test_a_limit_that_somebody_else_has_set_is_put_back(monkeypatch):
     assert libvirt.limit_ms == 77
 
 
-def test_limits_that_could_not_be_set(monkeypatch):
+def test_limits_that_could_not_be_set(migrator):
     """However many: what is in force is known to be from us, and put back."""
-    monkeypatch.setattr("mempattern.live.over_libvirt.binding_folder", str)
-    libvirt = FakeConnection()
-    migrator = DomainMigrator(libvirt, libvirt, None)
-    migrator.was_limit_ms = libvirt.limit_ms
+    libvirt = migrator._connection
 
     async def run():
         steering = Steering(migrator, 1.0)
