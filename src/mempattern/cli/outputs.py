@@ -50,7 +50,7 @@ def whole_file(path: Path) -> Generator[BinaryIO]:
 
     Raises `Unwritable` where none can be made.
     """
-    named, path = path, path.resolve()
+    named, path = path, _behind_links(path)
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:  # which has begun before there is a file: SIGTERM may end it between any two steps
         try:
